@@ -1,0 +1,61 @@
+// arena.h - the sparse memory file of one weight file: offset in the arena = offset in the weight file.
+//
+// Owns:      the memory file, tierd's own writable mapping of it, and the read-only descriptor that clients
+//            map.
+// Invariant: clients never hold a descriptor that could write, grow or shrink it. Memory exists only where
+//            tierd has filled or is filling.
+// Callers:   reserve() and release() from any thread, but for one range only one of them at a time (the
+//            extent's state says whose turn it is); the rest is constant after creation.
+#pragma once
+
+#include <cstdint>
+
+#include "lib/base/fd.h"
+
+namespace tierd {
+
+enum class Backing : uint8_t {
+    shmem_small,  // 4 KiB pages
+    shmem_thp,    // transparent huge pages, where memory is not too fragmented
+    hugetlb,      // 2 MiB pages from the hugetlb pool; only for mappings that can't be written
+};
+const char* backing_name(Backing backing) noexcept;  // "shmem 4k", "shmem thp", "hugetlb 2m"
+
+class Arena {
+  public:
+    // Takes over a fresh, empty memory file. `writable` and `readonly` are descriptors of the same file.
+    // `length_bytes` is a multiple of the page size. Errors: errno of ftruncate(2) or mmap(2).
+    static Result<Arena> adopt(Fd writable, Fd readonly, uint64_t length_bytes, Backing backing);
+
+    // Where tierd writes the bytes of `offset_bytes`. Valid for the arena's life.
+    char* at(uint64_t offset_bytes) const { return mapping_.data() + offset_bytes; }
+    uint64_t length_bytes() const { return mapping_.size_bytes(); }
+    uint64_t page_bytes() const;  // what addresses of client mappings must be congruent to
+    Backing backing() const { return backing_; }
+    int readonly_fd() const { return readonly_.get(); }
+
+    // Makes sure that filling the range can't run out of pages half-way. Only hugetlb has anything to do: a
+    // touch without a free page would be SIGBUS. Errors: no_space.
+    Result<void> reserve(uint64_t offset_bytes, uint64_t length_bytes) const;
+
+    // Returns the range's memory and unmaps it from every client; pages that clients wrote privately stay
+    // theirs on shmem. fallocate(2), FALLOC_FL_PUNCH_HOLE. Errors: errno.
+    Result<void> release(uint64_t offset_bytes, uint64_t length_bytes) const;
+
+    // Bytes of memory that the file holds now, as the kernel counts them.
+    uint64_t allocated_bytes() const;
+
+  private:
+    Arena(Fd writable, Fd readonly, Mapping mapping, Backing backing)
+        : writable_(std::move(writable)),
+          readonly_(std::move(readonly)),
+          mapping_(std::move(mapping)),
+          backing_(backing) {}
+
+    Fd writable_;
+    Fd readonly_;
+    Mapping mapping_;
+    Backing backing_;
+};
+
+}  // namespace tierd

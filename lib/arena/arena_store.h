@@ -1,0 +1,52 @@
+// arena_store.h - where arenas come from: a private tmpfs with huge pages, plain memfds, or the hugetlb pool.
+//
+// Owns:      the private tmpfs mount (visible in no directory tree) and what it raised of the hugetlb pool's
+//            limit; both are given back when it goes.
+// Invariant: no system-wide setting changes, except nr_overcommit_hugepages where hugetlb was asked for.
+// Callers:   make_arena() from any thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/arena/arena.h"
+
+namespace tierd {
+
+enum class HugePages : uint8_t { automatic, hugetlb, thp, off };
+
+class ArenaStore {
+  public:
+    // Finds out what this machine can do. `budget_bytes` bounds the hugetlb pages asked of the system. Never
+    // fails: what can't be had is told by notes().
+    static ArenaStore discover(HugePages wanted, uint64_t budget_bytes);
+    ~ArenaStore();
+    ArenaStore(ArenaStore&&) noexcept = default;
+
+    // An empty arena of at least `length_bytes` (rounded up to `extent_bytes`). hugetlb is used only when
+    // `may_be_hugetlb` (no client will ever write into its mapping), the extent is 2 MiB and, unless it was
+    // asked for outright, the pool can hold the file or the budget: a smaller one would be a smaller budget.
+    // Transparent huge pages serve 2 MiB extents only, since a smaller one would bring its neighbours' memory.
+    // Errors: errno of the calls beneath.
+    Result<Arena> make_arena(uint64_t length_bytes, uint64_t extent_bytes, bool may_be_hugetlb) const;
+
+    // What this machine can't do, one line each with the remedy.
+    const std::vector<std::string>& notes() const { return notes_; }
+
+  private:
+    ArenaStore() = default;
+    void open_huge_tmpfs();
+    void open_hugetlb(uint64_t budget_bytes, bool must);
+    bool hugetlb_holds(uint64_t bytes) const;
+    Result<Arena> make_in_tmpfs(uint64_t length_bytes) const;
+    Result<Arena> make_memfd(uint64_t length_bytes, Backing backing) const;
+
+    Fd tmpfs_;                   // root of the private mount; empty: none
+    bool hugetlb_ = false;       // use it where possible
+    bool must_hugetlb_ = false;  // it was asked for outright
+    uint64_t budget_bytes_ = 0;
+    std::string restore_limit_;  // what nr_overcommit_hugepages held before; empty: unchanged
+    std::vector<std::string> notes_;
+};
+
+}  // namespace tierd

@@ -1,0 +1,38 @@
+// origin.h - a weight file opened for reading: where clean bytes can always be had again.
+//
+// Owns:      the descriptors of the file and the identity that it had when it was attached.
+// Invariant: reads go through descriptors of our own (O_DIRECT) or of the client (buffered); a descriptor
+//            that could write is never made.
+// Callers:   open_origin() may block on a hanging file system: call it on the session's own thread. The rest
+//            is constant.
+#pragma once
+
+#include <cstdint>
+
+#include "lib/base/fd.h"
+#include "lib/model/file_identity.h"
+
+namespace tierd {
+
+struct Origin {
+    Fd fd;  // what fills read from
+    bool direct =
+        false;  // O_DIRECT: page cache untouched; else buffered, and the cache is dropped behind each read
+    bool local_disk = true;  // fstat(2) can't hang: the file system is one of the well-known local ones
+    FileIdentity identity;
+
+    // True while the file is still what it was when it was attached. fstat(2): only for local_disk on the
+    // engine's thread.
+    bool unchanged() const;
+};
+
+// `client_fd` is any readable descriptor of a regular file (checked here: no O_PATH, no O_WRONLY, no device,
+// FIFO or directory). Opens the same file again with O_DIRECT where the file system and our rights allow it
+// (and `direct` asks for it), else duplicates the client's descriptor. Errors: bad_input, denied, errno of
+// fstat(2).
+Result<Origin> open_origin(const Fd& client_fd, bool direct);
+
+// The alignment that O_DIRECT reads here use for offset, length and memory: safe for every disk in use.
+inline constexpr uint64_t kDirectAlign = 4096;
+
+}  // namespace tierd
