@@ -1,0 +1,54 @@
+#include "lib/policy/extent_lists.h"
+
+namespace tierd {
+
+void ExtentLists::reserve_rows(size_t rows) {
+    if (rows > links_.size()) links_.resize(rows);
+}
+
+ExtentLists::List ExtentLists::take_block() {
+    if (!free_blocks_.empty()) {
+        List first = free_blocks_.back();
+        free_blocks_.pop_back();
+        return first;
+    }
+    auto first = static_cast<List>(ends_.size());
+    ends_.resize(ends_.size() + lists_per_block_);
+    return first;
+}
+
+void ExtentLists::give_block(List first) {
+    free_blocks_.push_back(first);
+}
+
+void ExtentLists::push_back(List list, ExtentId row) {
+    if (row >= links_.size()) return;
+    remove(row);
+    Ends& ends = ends_[list];
+    links_[row] = {ends.tail, kNoExtent, list};
+    (ends.tail == kNoExtent ? ends.head : links_[ends.tail].next) = row;
+    ends.tail = row;
+    ++ends.size;
+}
+
+void ExtentLists::push_front(List list, ExtentId row) {
+    if (row >= links_.size()) return;
+    remove(row);
+    Ends& ends = ends_[list];
+    links_[row] = {kNoExtent, ends.head, list};
+    (ends.head == kNoExtent ? ends.tail : links_[ends.head].previous) = row;
+    ends.head = row;
+    ++ends.size;
+}
+
+void ExtentLists::remove(ExtentId row) {
+    if (row >= links_.size() || links_[row].list == kNoList) return;
+    Link link = links_[row];
+    Ends& ends = ends_[link.list];
+    (link.previous == kNoExtent ? ends.head : links_[link.previous].next) = link.next;
+    (link.next == kNoExtent ? ends.tail : links_[link.next].previous) = link.previous;
+    --ends.size;
+    links_[row] = Link{};
+}
+
+}  // namespace tierd

@@ -1,0 +1,94 @@
+// policy.h - what a placement policy is asked and how it answers. eBPF policies stand behind the same
+// interface.
+//
+// Owns:      the words of the conversation; no state.
+// Invariant: a policy proposes, the engine disposes: every decision is validated (state, capacity, pins), so
+//            a wrong answer costs speed and nothing else.
+// Callers:   the engine's thread only. A policy never blocks, never does I/O.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "bpf/tierd_policy.h"
+
+namespace tierd {
+
+// A row of the extent table. Rows of one weight file are consecutive: first_extent + index.
+using ExtentId = uint32_t;
+inline constexpr ExtentId kNoExtent = UINT32_MAX;
+
+// How a touch was seen.
+enum class Touch : uint8_t {
+    missing,  // the extent was not resident: a demand miss
+    minor,    // it was resident but not mapped in that session
+};
+
+// One weight file, as the policy sees it while the file has sessions or resident extents.
+struct PolicyModel {
+    uint32_t model = 0;  // slot number, reused after model_close
+    ExtentId first_extent = 0;
+    uint32_t extent_count = 0;
+    uint64_t extent_bytes = 0;
+    uint64_t file_bytes = 0;
+    std::span<const uint32_t>
+        order;  // extent indices in the order in which a pass is expected to touch them (each once):
+                // learned in earlier runs, else by the file's offsets. Valid until model_close.
+    bool order_learned = false;
+};
+
+// The memory that the policy places extents in.
+struct PolicyTier {
+    uint64_t capacity_bytes = 0;  // the budget
+    uint64_t used_bytes = 0;      // granted: resident, filling and evicting
+};
+
+// What the policy answers. The engine takes the entries in order and stops when it has enough.
+struct PolicyDecisions {
+    std::vector<ExtentId> read_ahead;  // fill these, the first first; ignored when not absent
+    std::vector<ExtentId> evict;       // drop these; ignored when not resident or pinned
+    void clear() {
+        read_ahead.clear();
+        evict.clear();
+    }
+};
+
+struct PolicyView {
+    std::span<tierd_extent> extents;  // the whole table
+    PolicyTier dram;
+    uint64_t now_ns = 0;  // CLOCK_MONOTONIC
+};
+
+class Policy {
+  public:
+    virtual ~Policy() = default;
+    virtual std::string_view name() const = 0;
+
+    virtual void model_open(const PolicyView& view, const PolicyModel& model) = 0;
+    virtual void model_close(const PolicyView& view, uint32_t model) = 0;
+
+    // A touch was seen. May ask for read-ahead.
+    virtual void fault(const PolicyView& view, ExtentId extent, Touch touch, PolicyDecisions& out) = 0;
+
+    // State changes, so that a policy can keep lists instead of sweeping the table.
+    virtual void filled(const PolicyView& view, ExtentId extent) = 0;
+    virtual void evicted(const PolicyView& view, ExtentId extent) = 0;
+
+    // Memory is needed: name at least `needed_bytes` worth of resident extents, the best victim first. Called
+    // on a demand miss without free memory (`for_demand`) and ahead of need, for read-ahead; for the latter a
+    // policy may name fewer or none: what it holds is then worth more than what it would read ahead.
+    virtual void reclaim(const PolicyView& view, uint64_t needed_bytes, bool for_demand,
+                         PolicyDecisions& out) = 0;
+
+    // Every epoch (100 ms unless configured).
+    virtual void epoch(const PolicyView& view, PolicyDecisions& out) = 0;
+};
+
+// Makes a built-in policy: "lru", "sweep" or "auto". Null for any other name.
+std::unique_ptr<Policy> make_builtin_policy(std::string_view name);
+std::span<const std::string_view> builtin_policy_names();
+
+}  // namespace tierd

@@ -1,0 +1,36 @@
+// state_db.h - what tierd remembers between runs: the order in which a model's extents are first touched.
+//
+// Owns:      one SQLite database file (state.sqlite).
+// Invariant: losing or damaging the file costs speed only: what can't be read is dropped and begun anew.
+// Callers:   one thread at a time (the daemon's housekeeping thread); calls do I/O and may block.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/base/result.h"
+
+namespace tierd {
+
+struct TouchOrder {
+    uint64_t extent_bytes = 0;    // the extent size in which `order` counts
+    std::vector<uint32_t> order;  // extent indices, in the order of their first touch; may be partial
+    uint64_t recorded_ns = 0;     // CLOCK_REALTIME
+};
+
+class StateDb {
+  public:
+    // Opens or creates the database; ":memory:" keeps it in memory. A damaged file is renamed to PATH.damaged
+    // and begun anew. Errors: io when the directory can't be written.
+    static Result<std::unique_ptr<StateDb>> open(const std::string& path);
+    virtual ~StateDb() = default;
+
+    // The order learned for a weight file (key: identity_key()). Errors: not_found; io.
+    virtual Result<TouchOrder> load_order(const std::string& file_key) = 0;
+    // Replaces what is known. Keeps at most 4096 files, dropping the oldest. Errors: io.
+    virtual Result<void> store_order(const std::string& file_key, const TouchOrder& order) = 0;
+};
+
+}  // namespace tierd
