@@ -1,0 +1,44 @@
+// control.h - what an administrator can ask of the engine, as one interface: the control API and its tests
+// speak to it.
+//
+// Callers:   any thread. A call posts to the engine's thread and waits for its answer, at most a few
+//            milliseconds; none of them waits for the disk (preload starts a job and returns).
+// Fails:     not_found for an unknown model or job (the hint lists what to do), bad_input for impossible
+//            numbers, busy when the engine is shutting down.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/engine/status.h"
+
+namespace tierd {
+
+class Control {
+  public:
+    virtual ~Control() = default;
+
+    virtual Result<EngineStatus> status() = 0;
+    virtual Result<std::vector<ModelStatus>> models() = 0;
+    virtual Result<std::vector<SessionStatus>> sessions() = 0;
+    virtual Result<std::vector<TierStatus>> tiers() = 0;
+    // `model` is a name, a path, or a number as models() gives them; a name stands for all parts of a split
+    // model (the first part is described here).
+    virtual Result<ModelDetail> tensors(const std::string& model) = 0;
+
+    // Reads the model into memory, up to the budget; a path that is not known yet is opened by tierd itself.
+    // Returns the job.
+    virtual Result<JobStatus> preload(const std::string& model) = 0;
+    virtual Result<JobStatus> job(uint64_t job) = 0;
+    // Pinned extents are never victims. Pinning does not read; combine with preload. Errors: no_space when
+    // the pins would leave less than a few extents of the budget free.
+    virtual Result<ModelStatus> pin(const std::string& model) = 0;
+    virtual Result<ModelStatus> unpin(const std::string& model) = 0;
+    // Drops every resident, unpinned extent of the model. Returns the bytes dropped.
+    virtual Result<uint64_t> evict(const std::string& model) = 0;
+    // Sets the budget; a smaller one evicts at once. Errors: bad_input below the minimum (a few extents).
+    virtual Result<EngineStatus> set_budget(uint64_t budget_bytes) = 0;
+};
+
+}  // namespace tierd

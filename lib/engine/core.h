@@ -1,0 +1,224 @@
+// core.h - the engine's thread: every extent's life, from the first touch to the last eviction.
+//
+// Owns:      the extent table, the weight files, the clients, the memory account, the reader and the policy.
+// Invariant: an extent's state changes here and nowhere else (see next_state); CONTINUE is only ever called
+//            on a resident extent, memory is only ever released from an evicting one, and a read is only ever
+//            aimed at a filling one.
+// Callers:   the engine's thread; everybody else posts to the mailbox (engine.cc).
+// Blocks:    never on the disk, on a client or on a lock held over I/O. The longest calls are UFFDIO_CONTINUE
+//            (about 0.1 ms a 2 MiB extent of small pages) and the page faults of submitting a read into fresh
+//            memory.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <unordered_map>
+
+#include "lib/base/worker.h"
+#include "lib/engine/client.h"
+#include "lib/engine/engine.h"
+#include "lib/engine/extent_table.h"
+#include "lib/engine/inotify.h"
+#include "lib/engine/mailbox.h"
+#include "lib/io/reader.h"
+#include "lib/session/wire.h"
+#include "lib/state/state_db.h"
+#include "lib/tier/memory_tier.h"
+
+struct statx;
+
+namespace tierd {
+
+// Why an extent is being filled; the order is the order of precedence.
+enum class FillReason : uint8_t { demand, read_ahead, preload };
+
+enum class Started : uint8_t {
+    yes,
+    no_room,       // the budget has no room now
+    no_huge_page,  // the budget has, the hugetlb pool has not
+};
+
+// A toucher that waits for an extent.
+struct Waiter {
+    uint64_t client = 0;
+    uint64_t address = 0;
+    uint64_t arrived_ns = 0;
+};
+
+// Resident extents still to be mapped into a client ahead of its touches.
+struct MapAhead {
+    uint64_t client = 0;
+    uint64_t file = 0;
+    uint32_t next = 0;  // extent index
+    uint32_t end = 0;
+};
+
+class Core {
+  public:
+    struct Parts {
+        std::unique_ptr<Reader> reader;
+        std::unique_ptr<Policy> policy;
+        ExtentTable table;
+        FileWatch watch;
+        Fd epoll;
+        wire::Heartbeat* heartbeat;  // the page that clients watch
+        Mailbox* mailbox;
+        Worker* evictor;
+        Worker* memory;                  // writes what was learned into the state database
+        std::shared_ptr<StateDb> state;  // used on `memory`'s thread only; may be null
+    };
+    Core(const EngineConfig& config, Parts parts);
+    ~Core();
+
+    void run();  // until request_stop() was honoured
+
+    // --- sessions (core_files.cc, core_faults.cc)
+    Result<uint64_t> open_client(const Peer& peer, Fd notice, std::string command);
+    void close_client(uint64_t number);
+    std::shared_ptr<WeightFile> find_file(const FileIdentity& identity) const;
+    // Makes `file` known, unless its twin came first; returns the one that counts.
+    Result<std::shared_ptr<WeightFile>> adopt_file(std::shared_ptr<WeightFile> file);
+    Result<void> attach_client(uint64_t client, const std::shared_ptr<WeightFile>& file);
+    Result<void> map_region(uint64_t client, const RegionRequest& request, Fd userfaultfd);
+    Result<void> unmap_region(uint64_t client, uint64_t address, uint64_t length_bytes);
+    Result<void> will_need(uint64_t client, uint64_t address, uint64_t length_bytes);
+    void fallen_back(uint64_t client, uint32_t sequence, int status);
+
+    // --- administrators (core_status.cc)
+    EngineStatus status() const;
+    std::vector<ModelStatus> models() const;
+    std::vector<SessionStatus> sessions() const;
+    std::vector<TierStatus> tiers() const;
+    Result<ModelDetail> tensors(const std::string& model);
+    Result<JobStatus> start_preload(const std::string& model);
+    Result<JobStatus> job(uint64_t number) const;
+    Result<ModelStatus> set_pinned(const std::string& model, bool pinned);
+    Result<uint64_t> evict_model(const std::string& model);
+    Result<void> set_budget(uint64_t budget_bytes);
+    void add_notes(std::vector<std::string> notes);
+
+    // Sends every session back to the kernel's mapping; run() returns when they answered or `deadline_ns` is
+    // past.
+    void request_stop(uint64_t deadline_ns);
+
+  private:
+    struct Job {
+        JobStatus status;
+        std::deque<ExtentId> queue;
+    };
+
+    // core.cc
+    void wait_for_events();
+    void on_event(uint64_t what);
+    void on_epoch();
+    bool finished_stopping();
+    void beat();
+    bool overslept();
+    PolicyView view();
+    WeightFile& file_of(ExtentId id) { return *slots_[table_[id].model]; }
+    // The file that the row belongs to now, or null: queues and policies may name rows whose file has gone.
+    WeightFile* owner_of(ExtentId id);
+    void set_state(ExtentId id, tierd_extent_state next);
+
+    // core_faults.cc
+    void serve_faults(Client& client);
+    void handle_fault(Client& client, const Fault& fault);
+    void note_touch(WeightFile& file, ExtentId id, Touch touch);
+    bool map_extent(Client& client, const Region& region, ExtentId id, uint64_t touched);
+    void map_for_all(WeightFile& file, ExtentId id);
+    void map_some_ahead();
+    bool everything_fits() const;
+    void check_deadlines();
+
+    // core_fills.cc
+    void want(ExtentId id, Client& client, uint64_t address, uint64_t arrived_ns);
+    void pump();
+    void pump_preloads();
+    Started start_fill(ExtentId id, FillReason reason);
+    bool free_huge_page();
+    bool issue_read(ExtentId id);
+    void on_completion(const Completion& completion);
+    void on_read(ExtentId id, int64_t result);
+    void on_stat(ExtentId id, int64_t result);
+    void publish(ExtentId id);
+    void fail_fill(ExtentId id, const std::string& why);
+    void abandon_fill(ExtentId id);
+    void take_decisions();
+    void settle_waiters(ExtentId id);
+    uint64_t queued_demand_bytes();
+    bool pump_one(std::deque<ExtentId>& queue, FillReason reason);
+
+    // core_evictions.cc
+    bool make_room(uint64_t bytes, bool for_demand);
+    bool start_eviction(ExtentId id);
+    void release_memory(ExtentId id, bool was_published);
+    void on_released(ExtentId id, bool was_published);
+    uint64_t evict_by_age(uint64_t bytes);
+    void keep_watermark();
+
+    // core_files.cc
+    void drop_file_if_idle(const std::shared_ptr<WeightFile>& file);
+    void close_file(const std::shared_ptr<WeightFile>& file);
+    void fill_table(WeightFile& file);
+    void mark_changed(WeightFile& file);
+    void check_watched(int watch);
+    void remember_order(WeightFile& file);
+    void order_fall_back(Client& client, FallBackOrder order);
+    void lose_client(Client& client);
+    Client* find_client(uint64_t number);
+
+    // core_status.cc
+    Result<std::vector<std::shared_ptr<WeightFile>>> files_named(const std::string& model) const;
+    ModelStatus describe(const WeightFile& file) const;
+    void advance_jobs();
+
+    const EngineConfig config_;
+    std::unique_ptr<Reader> reader_;
+    std::unique_ptr<Policy> policy_;
+    ExtentTable table_;
+    FileWatch watch_;
+    Fd epoll_;
+    wire::Heartbeat* heartbeat_;
+    Mailbox* mailbox_;
+    Worker* evictor_;
+    Worker* memory_;
+    std::shared_ptr<StateDb> state_;
+
+    MemoryTier dram_;
+    EngineCounters counters_;
+    std::vector<std::string> notes_;
+    uint64_t started_ns_;
+    uint64_t next_epoch_ns_;
+
+    std::map<uint64_t, std::unique_ptr<Client>> clients_;
+    std::map<uint64_t, std::shared_ptr<WeightFile>> files_;  // by number
+    std::vector<std::shared_ptr<WeightFile>> slots_;         // by the policy's number
+    uint64_t next_client_ = 1;
+    uint64_t next_file_ = 1;
+
+    std::unordered_map<ExtentId, std::vector<Waiter>> waiters_;
+    std::unordered_map<ExtentId, FillReason> reasons_;                   // of fills under way
+    std::unordered_map<ExtentId, std::unique_ptr<struct statx>> stats_;  // of identity checks under way
+    std::unordered_map<ExtentId, uint8_t> attempts_;                     // reads tried again after an error
+    std::deque<ExtentId> demand_;
+    std::deque<ExtentId> ahead_;
+    std::deque<ExtentId> will_need_;  // advised by clients; only ever fills memory that is free
+    std::deque<MapAhead> map_ahead_;
+    std::map<uint64_t, Job> jobs_;
+    uint64_t next_job_ = 1;
+    uint32_t reads_in_flight_ = 0;
+    uint64_t evicting_bytes_ = 0;
+    uint64_t pinned_bytes_ = 0;
+    uint64_t attached_bytes_ = 0;  // sizes of all weight files that have clients
+    PolicyDecisions decisions_;    // reused, so that a fault allocates nothing
+
+    bool overslept_ = false;  // this thread stood still for so long that clients have left by themselves
+    bool stopping_ = false;
+    uint64_t stop_deadline_ns_ = 0;
+};
+
+}  // namespace tierd

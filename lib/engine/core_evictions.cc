@@ -1,0 +1,120 @@
+// core_evictions.cc - the engine's thread, from memory that is needed to memory that is free.
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "lib/engine/core.h"
+
+namespace tierd {
+
+// True when `bytes` are free or on their way to be. The policy names the victims; when it does not name
+// enough for a demand miss, the oldest go.
+bool Core::make_room(uint64_t bytes, bool for_demand) {
+    uint64_t coming = dram_.free_bytes() + evicting_bytes_;
+    if (coming >= bytes) return true;
+    uint64_t missing = bytes - coming;
+    decisions_.clear();
+    policy_->reclaim(view(), missing, for_demand, decisions_);
+    uint64_t freed = 0;
+    for (ExtentId id : decisions_.evict) {
+        if (freed >= missing) break;
+        if (start_eviction(id))
+            freed += file_of(id).extent_bytes;
+        else
+            counters_.decisions_refused++;
+    }
+    if (freed < missing && for_demand) freed += evict_by_age(missing - freed);
+    return freed >= missing;
+}
+
+// Keeps a little memory free while misses come, so that the next one need not wait for an eviction.
+void Core::keep_watermark() {
+    uint64_t low = std::min(4 * config_.extent_bytes, dram_.capacity_bytes() / 16);
+    if (!everything_fits() && dram_.free_bytes() + evicting_bytes_ < low) make_room(low, false);
+}
+
+uint64_t Core::evict_by_age(uint64_t bytes) {
+    std::vector<std::pair<uint64_t, ExtentId>> candidates;
+    for (ExtentId id = 0; id < table_.size(); id++) {
+        const tierd_extent& row = table_[id];
+        if (row.state == TIERD_EXTENT_RESIDENT && (row.flags & TIERD_EXTENT_PINNED) == 0)
+            candidates.emplace_back(std::max(row.last_touch_ns, row.filled_ns), id);
+    }
+    std::sort(candidates.begin(), candidates.end());
+    uint64_t freed = 0;
+    for (auto& [age, id] : candidates) {
+        if (freed >= bytes) break;
+        if (start_eviction(id)) freed += file_of(id).extent_bytes;
+    }
+    return freed;
+}
+
+// Gives the oldest huge page back, when the pool can't give another one. False: there is none.
+bool Core::free_huge_page() {
+    ExtentId oldest = kNoExtent;
+    for (ExtentId id = 0; id < table_.size(); id++) {
+        const WeightFile* file = owner_of(id);
+        const tierd_extent& row = table_[id];
+        if (file == nullptr || file->arena.backing() != Backing::hugetlb ||
+            row.state != TIERD_EXTENT_RESIDENT || (row.flags & TIERD_EXTENT_PINNED) != 0)
+            continue;
+        if (oldest == kNoExtent || row.last_touch_ns < table_[oldest].last_touch_ns) oldest = id;
+    }
+    return oldest != kNoExtent && start_eviction(oldest);
+}
+
+// False when the extent may not go: not resident, pinned, or no extent at all.
+bool Core::start_eviction(ExtentId id) {
+    WeightFile* file = owner_of(id);
+    if (file == nullptr) return false;
+    tierd_extent& row = table_[id];
+    if (row.state != TIERD_EXTENT_RESIDENT || ((row.flags & TIERD_EXTENT_PINNED) != 0 && !file->changed))
+        return false;
+    if ((row.flags & TIERD_EXTENT_UNTOUCHED) != 0) counters_.fills_wasted++;
+    release_memory(id, true);
+    return true;
+}
+
+// Returns an extent's memory, off this thread: unmapping it from every client can take as long as a fault.
+void Core::release_memory(ExtentId id, bool was_published) {
+    WeightFile& file = file_of(id);
+    set_state(id, TIERD_EXTENT_EVICTING);
+    evicting_bytes_ += file.extent_bytes;
+    evictor_->post(
+        [mailbox = mailbox_, id, was_published, shared = slots_[file.slot], offset = file.offset_of(id)] {
+            auto released = shared->arena.release(offset, shared->extent_bytes);
+            if (!released) {
+                // Memory that can't be returned may hold half-read bytes. Dying sends everybody to the
+                // kernel's mapping.
+                spdlog::critical("{} of {}", released.error().text(), shared->path);
+                std::abort();
+            }
+            mailbox->post([id, was_published](Core& core) { core.on_released(id, was_published); });
+        });
+}
+
+void Core::on_released(ExtentId id, bool was_published) {
+    WeightFile& file = file_of(id);
+    evicting_bytes_ -= file.extent_bytes;
+    dram_.give_back(file.extent_bytes);
+    if (was_published) {
+        counters_.evictions++;
+        counters_.bytes_evicted += file.bytes_in(id);
+    }
+    set_state(id, TIERD_EXTENT_ABSENT);
+    tierd_extent& row = table_[id];
+    row.tier = TIERD_TIER_NONE;
+    row.flags &= static_cast<uint8_t>(~(TIERD_EXTENT_UNTOUCHED | TIERD_EXTENT_MAPPED));
+    if (was_published) policy_->evicted(view(), id);
+    if (file.changed) {
+        abandon_fill(id);
+    } else if (waiters_.contains(id)) {
+        set_state(id, TIERD_EXTENT_QUEUED);
+        demand_.push_back(id);
+    }
+    drop_file_if_idle(slots_[file.slot]);
+}
+
+}  // namespace tierd

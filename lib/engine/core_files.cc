@@ -1,0 +1,270 @@
+// core_files.cc - the engine's thread: which weight files are served, to whom, and when that ends.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "lib/base/bytes.h"
+#include "lib/base/clock.h"
+#include "lib/engine/core.h"
+#include "lib/session/packet.h"
+
+namespace tierd {
+
+Client* Core::find_client(uint64_t number) {
+    auto found = clients_.find(number);
+    return found == clients_.end() ? nullptr : found->second.get();
+}
+
+Result<uint64_t> Core::open_client(const Peer& peer, Fd notice, std::string command) {
+    if (stopping_) return fail(Code::busy, "open session", {}, "tierd is shutting down");
+    auto client = std::make_unique<Client>();
+    client->number = next_client_++;
+    client->peer = peer;
+    client->command = std::move(command);
+    client->notice = std::move(notice);
+    counters_.sessions_opened++;
+    uint64_t number = client->number;
+    clients_[number] = std::move(client);
+    return number;
+}
+
+void Core::close_client(uint64_t number) {
+    auto found = clients_.find(number);
+    if (found == clients_.end()) return;
+    auto client = std::move(found->second);
+    clients_.erase(found);
+    // The process may still hold the description, so closing our descriptor would not end the watch.
+    if (client->userfaultfd) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, client->userfaultfd->fd(), nullptr);
+    client->regions.clear();
+    for (uint64_t file_number : client->files) {
+        auto file = files_.at(file_number);
+        if (--file->clients > 0) continue;
+        attached_bytes_ -= file->size_bytes();
+        remember_order(*file);
+        drop_file_if_idle(file);
+    }
+}
+
+std::shared_ptr<WeightFile> Core::find_file(const FileIdentity& identity) const {
+    for (auto& [number, file] : files_)
+        if (!file->changed && file->origin.identity == identity) return file;
+    return nullptr;
+}
+
+Result<std::shared_ptr<WeightFile>> Core::adopt_file(std::shared_ptr<WeightFile> file) {
+    if (auto twin = find_file(file->origin.identity)) return twin;
+    auto rows = table_.take(file->extent_count);
+    if (!rows)
+        return fail(Code::no_space, "serve", file->path,
+                    "the extent table is full; use fewer or larger extents");
+    auto registered = reader_->add_file(file->origin.fd.get());
+    if (!registered) {
+        table_.give_back(*rows, file->extent_count);
+        return std::unexpected(registered.error());
+    }
+    file->number = next_file_++;
+    file->first_extent = *rows;
+    file->reader_file = *registered;
+    file->watch = watch_.add(file->origin.fd.get());
+    auto free_slot = std::find(slots_.begin(), slots_.end(), nullptr);
+    file->slot = static_cast<uint32_t>(free_slot - slots_.begin());
+    if (free_slot == slots_.end()) slots_.emplace_back();
+    slots_[file->slot] = file;
+    files_[file->number] = file;
+    fill_table(*file);
+    policy_->model_open(view(), {.model = file->slot,
+                                 .first_extent = file->first_extent,
+                                 .extent_count = file->extent_count,
+                                 .extent_bytes = file->extent_bytes,
+                                 .file_bytes = file->size_bytes(),
+                                 .order = file->order,
+                                 .order_learned = file->order_learned});
+    spdlog::info("serving {:?}: {} in {} extents, {}, {} tensors", file->path,
+                 format_bytes(file->size_bytes()), file->extent_count, backing_name(file->arena.backing()),
+                 file->map.tensors.size());
+    if (!file->header_error.empty())
+        spdlog::warn("{:?} is served without a tensor map: {}", file->path, file->header_error);
+    return file;
+}
+
+void Core::fill_table(WeightFile& file) {
+    for (uint32_t index = 0; index < file.extent_count; index++) {
+        tierd_extent& row = table_[file.first_extent + index];
+        row = {};
+        row.model = file.slot;
+        row.index = index;
+        row.bytes = file.bytes_in(file.first_extent + index);
+        ExtentLabel label = index < file.labels.size() ? file.labels[index] : ExtentLabel{};
+        row.layer = label.layer;
+        row.expert = label.expert;
+        row.role = label.role;
+    }
+    file.labels = {};
+}
+
+Result<void> Core::attach_client(uint64_t number, const std::shared_ptr<WeightFile>& file) {
+    Client* client = find_client(number);
+    if (client == nullptr) return fail(Code::gone, "attach");
+    // It may have gone between being found and being attached: idle files are dropped on this thread.
+    if (!files_.contains(file->number) || file->changed)
+        return fail(Code::busy, "attach", file->path, "the file is changing");
+    if (!client->files.insert(file->number).second) return {};
+    if (file->clients++ > 0) return {};
+    attached_bytes_ += file->size_bytes();
+    file->recording = file->resident_extents == 0 && file->busy_extents == 0;
+    file->first_touches.clear();
+    file->touched.assign(file->extent_count, false);
+    return {};
+}
+
+Result<void> Core::map_region(uint64_t number, const RegionRequest& request, Fd userfaultfd) {
+    Client* client = find_client(number);
+    if (client == nullptr) return fail(Code::gone, "map");
+    if (!client->files.contains(request.file))
+        return fail(Code::denied, "map", {}, "the session has not attached that file");
+    auto file = files_.at(request.file);
+    const uint64_t page = file->arena.page_bytes();
+    uint64_t mappable = round_up(file->size_bytes(), page);
+    bool aligned =
+        request.address % page == 0 && request.offset_bytes % page == 0 && request.length_bytes % page == 0;
+    bool inside = request.length_bytes > 0 && request.offset_bytes <= mappable &&
+                  request.length_bytes <= mappable - request.offset_bytes &&
+                  request.address <= UINT64_MAX - request.length_bytes;
+    if (!aligned || !inside)
+        return fail(Code::bad_input, "map", file->path, "the range lies outside the file");
+    if (client->regions.size() >= wire::kMaxRegionsPerSession) return fail(Code::no_space, "map", file->path);
+    if (userfaultfd && !client->userfaultfd) {
+        auto adopted = Userfaultfd::adopt(std::move(userfaultfd));
+        if (!adopted) return std::unexpected(adopted.error());
+        epoll_event event{};
+        event.events = EPOLLIN;
+        event.data.u64 = number;
+        if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, adopted->fd(), &event) != 0)
+            return os_error("watch userfaultfd");
+        client->userfaultfd = std::move(*adopted);
+    }
+    if (!client->userfaultfd)
+        return fail(Code::bad_input, "map", file->path, "no userfaultfd came with the first region");
+    client->add_region({.address = request.address,
+                        .length_bytes = request.length_bytes,
+                        .offset_bytes = request.offset_bytes,
+                        .file = file});
+    if (file->resident_extents > 0 && everything_fits()) {
+        uint32_t first = static_cast<uint32_t>(request.offset_bytes / file->extent_bytes);
+        uint64_t end =
+            (request.offset_bytes + request.length_bytes + file->extent_bytes - 1) / file->extent_bytes;
+        map_ahead_.push_back(
+            {number, file->number, first, std::min(static_cast<uint32_t>(end), file->extent_count)});
+    }
+    return {};
+}
+
+Result<void> Core::unmap_region(uint64_t number, uint64_t address, uint64_t length_bytes) {
+    Client* client = find_client(number);
+    if (client == nullptr) return fail(Code::gone, "unmap");
+    if (address > UINT64_MAX - length_bytes) return fail(Code::bad_input, "unmap");
+    client->cut(address, length_bytes);
+    return {};
+}
+
+// Advice never evicts anything: what is free is filled in the order in which the model is used to be touched.
+Result<void> Core::will_need(uint64_t number, uint64_t address, uint64_t length_bytes) {
+    Client* client = find_client(number);
+    const Region* region = client == nullptr ? nullptr : client->find(address);
+    if (region == nullptr || !everything_fits() || !config_.read_ahead) return {};
+    const WeightFile& file = *region->file;
+    uint64_t begin = region->offset_bytes + (address - region->address);
+    uint64_t end = std::min(begin + std::min(length_bytes, region->end() - address), file.size_bytes());
+    for (uint32_t index : file.order) {
+        uint64_t offset = uint64_t{index} * file.extent_bytes;
+        ExtentId id = file.first_extent + index;
+        if (offset + file.extent_bytes > begin && offset < end && table_[id].state == TIERD_EXTENT_ABSENT)
+            will_need_.push_back(id);
+    }
+    return {};
+}
+
+// Sends the order, and maps nothing there from now on: a page that appeared while the shim looks for the
+// client's own pages could be written to and be lost.
+void Core::order_fall_back(Client& client, FallBackOrder order) {
+    order.leaving = client.cut_ordered(order);
+    if (order.leaving.empty()) return;  // ordered already, or unmapped meanwhile
+    auto message = make_message<wire::FallBack>(wire::Kind::fall_back, client.next_sequence++);
+    message.file = order.file;
+    message.offset_bytes = order.offset_bytes;
+    message.length_bytes = order.length_bytes;
+    counters_.fall_backs_ordered++;
+    bool sent = send_message(client.notice.get(), message).has_value();
+    client.orders[message.header.sequence] = std::move(order);
+    if (!sent) lose_client(client);
+}
+
+// A shim that does not read its orders loses the session; a closed channel makes it fall back by itself.
+void Core::lose_client(Client& client) {
+    FallBackOrder everything;
+    everything.leaving = client.cut_ordered(everything);
+    client.orders[client.next_sequence++] = std::move(everything);
+    ::shutdown(client.notice.get(), SHUT_RDWR);
+}
+
+void Core::fallen_back(uint64_t number, uint32_t sequence, int status) {
+    Client* client = find_client(number);
+    if (client == nullptr) return;
+    auto found = client->orders.find(sequence);
+    if (found == client->orders.end()) return;
+    if (status != 0) spdlog::error("pid {} could not fall back: error {}", client->peer.pid, -status);
+    client->orders.erase(found);
+}
+
+void Core::check_watched(int watch) {
+    for (auto& [number, file] : files_) {
+        bool meant = watch == -1 || file->watch == watch;  // -1: the kernel dropped events
+        if (meant && !file->changed && file->origin.local_disk && !file->origin.unchanged())
+            mark_changed(*file);
+    }
+}
+
+// The file is no longer what its sessions attached to: nobody gets another byte of the old one.
+void Core::mark_changed(WeightFile& file) {
+    if (file.changed) return;
+    file.changed = true;
+    counters_.generations_changed++;
+    spdlog::warn("{:?} changed while it was served: its sessions go on with the kernel's mapping", file.path);
+    if (file.watch >= 0) watch_.remove(std::exchange(file.watch, -1));
+    for (auto& [number, client] : clients_)
+        if (client->maps(file.number))
+            order_fall_back(*client, {file.number, 0, file.arena.length_bytes(), {}});
+    for (uint32_t index = 0; index < file.extent_count; index++) start_eviction(file.first_extent + index);
+}
+
+// What the first run after a cold start touched, in its order, is next time's read-ahead.
+void Core::remember_order(WeightFile& file) {
+    if (!file.recording || file.first_touches.empty() || file.changed || !state_) return;
+    file.recording = false;
+    memory_->post([state = state_, key = identity_key(file.origin.identity),
+                   order = TouchOrder{file.extent_bytes, std::move(file.first_touches), realtime_ns()}] {
+        if (auto stored = state->store_order(key, order); !stored) spdlog::warn("{}", stored.error().text());
+    });
+    file.first_touches.clear();
+}
+
+void Core::drop_file_if_idle(const std::shared_ptr<WeightFile>& file) {
+    if (file->clients == 0 && file->resident_extents == 0 && file->busy_extents == 0) close_file(file);
+}
+
+void Core::close_file(const std::shared_ptr<WeightFile>& file) {
+    std::shared_ptr<WeightFile> keep = file;  // the caller's reference may be one of those dropped below
+    pinned_bytes_ -= keep->pinned_extents * keep->extent_bytes;
+    policy_->model_close(view(), keep->slot);
+    if (keep->watch >= 0) watch_.remove(keep->watch);
+    reader_->remove_file(keep->reader_file);
+    table_.give_back(keep->first_extent, keep->extent_count);
+    slots_[keep->slot] = nullptr;
+    files_.erase(keep->number);
+}
+
+}  // namespace tierd

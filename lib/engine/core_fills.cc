@@ -1,0 +1,278 @@
+// core_fills.cc - the engine's thread, from a wanted extent to its bytes in memory.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "lib/base/bytes.h"
+#include "lib/base/clock.h"
+#include "lib/engine/core.h"
+
+namespace tierd {
+
+namespace {
+
+constexpr uint64_t kStatTag = 1ull << 62;
+constexpr size_t kMaxAhead = 256;    // read-ahead wishes kept; those that come too many are forgotten
+constexpr uint32_t kMaxReads = 200;  // below the ring's entries, with room for identity checks
+constexpr uint8_t kMaxAttempts = 3;
+
+}  // namespace
+
+void Core::want(ExtentId id, Client& client, uint64_t address, uint64_t arrived_ns) {
+    waiters_[id].push_back({client.number, address, arrived_ns});
+    if (table_[id].state != TIERD_EXTENT_ABSENT)
+        return;  // queued, filling or evicting: settled at the end of that
+    set_state(id, TIERD_EXTENT_QUEUED);
+    demand_.push_back(id);
+}
+
+// Starts whatever can be started: demand first, then read-ahead, then what administrators and clients wish
+// for.
+void Core::pump() {
+    bool started = false;
+    while (!demand_.empty() && reads_in_flight_ < kMaxReads) {
+        ExtentId id = demand_.front();
+        if (table_[id].state == TIERD_EXTENT_QUEUED) {
+            Started begun = start_fill(id, FillReason::demand);
+            bool coming = begun == Started::yes;
+            if (begun == Started::no_room) coming = make_room(queued_demand_bytes(), true);
+            if (begun == Started::no_huge_page) coming = free_huge_page();
+            if (begun != Started::yes && (coming || evicting_bytes_ > 0 || reads_in_flight_ > 0)) break;
+            if (begun != Started::yes) abandon_fill(id);  // nothing can ever be freed for it
+        }
+        demand_.pop_front();
+        started = true;
+    }
+    if (started && demand_.empty()) keep_watermark();
+    if (demand_.empty()) {
+        while (!ahead_.empty() && reads_in_flight_ < config_.io_depth &&
+               pump_one(ahead_, FillReason::read_ahead)) {
+        }
+        pump_preloads();
+        while (!will_need_.empty() && reads_in_flight_ < config_.io_depth && ahead_.empty() &&
+               dram_.free_bytes() >= config_.extent_bytes && pump_one(will_need_, FillReason::preload)) {
+        }
+    }
+    reader_->flush();
+}
+
+uint64_t Core::queued_demand_bytes() {
+    uint64_t bytes = 0;
+    for (ExtentId id : demand_)
+        if (table_[id].state == TIERD_EXTENT_QUEUED) bytes += file_of(id).extent_bytes;
+    return bytes;
+}
+
+// Takes the queue's first wish. False: there is no memory for it now; the queue waits if some is coming, else
+// is dropped.
+bool Core::pump_one(std::deque<ExtentId>& queue, FillReason reason) {
+    ExtentId id = queue.front();
+    WeightFile* file = owner_of(id);
+    if (file != nullptr && !file->changed && table_[id].state == TIERD_EXTENT_ABSENT) {
+        Started begun = start_fill(id, reason);
+        // Room for several at once, so that evictions run beside the reads and not between them.
+        uint64_t wishes = std::min<uint64_t>(queue.size(), config_.io_depth);
+        bool coming = begun == Started::no_room && make_room(wishes * file->extent_bytes, false);
+        if (begun == Started::no_room && !coming) coming = evicting_bytes_ > 0;
+        if (begun != Started::yes && !coming) queue.clear();
+        if (begun != Started::yes) return false;
+    }
+    queue.pop_front();
+    return true;
+}
+
+void Core::pump_preloads() {
+    for (auto& [number, job] : jobs_) {
+        while (!job.queue.empty() && reads_in_flight_ < config_.io_depth) {
+            size_t before = job.queue.size();
+            if (pump_one(job.queue, FillReason::preload)) continue;
+            if (!job.queue.empty()) return;  // memory is on its way
+            job.status.error = fmt::format(
+                "the budget is full: {} extents were not read; evict something or raise the budget", before);
+        }
+    }
+}
+
+// Grants memory and issues the read.
+Started Core::start_fill(ExtentId id, FillReason reason) {
+    WeightFile& file = file_of(id);
+    if (!dram_.grant(file.extent_bytes)) return Started::no_room;
+    if (!file.arena.reserve(file.offset_of(id), file.extent_bytes)) {
+        dram_.give_back(file.extent_bytes);
+        return Started::no_huge_page;
+    }
+    set_state(id, TIERD_EXTENT_FILLING);
+    table_[id].tier = TIERD_TIER_DRAM;
+    reasons_[id] = reason;
+    reads_in_flight_++;
+    if (!issue_read(id)) fail_fill(id, "the ring is full");
+    return Started::yes;
+}
+
+bool Core::issue_read(ExtentId id) {
+    WeightFile& file = file_of(id);
+    uint64_t offset = file.offset_of(id);
+    uint64_t length = file.bytes_in(id);
+    if (file.origin.direct) length = round_up(length, kDirectAlign);
+    return reader_->read({.tag = id,
+                          .file = file.reader_file,
+                          .offset_bytes = offset,
+                          .length_bytes = static_cast<uint32_t>(length),
+                          .into = file.arena.at(offset)});
+}
+
+void Core::on_completion(const Completion& completion) {
+    if ((completion.tag & kStatTag) != 0)
+        on_stat(static_cast<ExtentId>(completion.tag & ~kStatTag), completion.result);
+    else
+        on_read(static_cast<ExtentId>(completion.tag), completion.result);
+}
+
+void Core::on_read(ExtentId id, int64_t result) {
+    WeightFile& file = file_of(id);
+    if (result == -EINVAL && file.origin.direct) {
+        // The file system took the flag at open and refuses it now. The description is our own: we may change
+        // it.
+        int flags = ::fcntl(file.origin.fd.get(), F_GETFL);
+        ::fcntl(file.origin.fd.get(), F_SETFL, flags & ~O_DIRECT);
+        file.origin.direct = false;
+    }
+    if (result != file.bytes_in(id)) {
+        // Once more: the error may have passed, and a short read of an unchanged file is only a short read.
+        if (++attempts_[id] < kMaxAttempts && issue_read(id)) return;
+        counters_.read_errors++;
+        return fail_fill(
+            id, result < 0 ? fmt::format("read error {}", -result) : "the file is shorter than it was");
+    }
+    attempts_.erase(id);
+    counters_.bytes_read += file.bytes_in(id);
+    if (!file.origin.direct)
+        evictor_->post([shared = slots_[file.slot], offset = file.offset_of(id), length = file.extent_bytes] {
+            ::posix_fadvise(shared->origin.fd.get(), static_cast<off_t>(offset), static_cast<off_t>(length),
+                            POSIX_FADV_DONTNEED);
+        });
+    // The bytes count only if the file was still the same when they had been read.
+    if (file.origin.local_disk) {
+        if (!file.origin.unchanged()) mark_changed(file);
+        return file.changed ? fail_fill(id, "the file changed") : publish(id);
+    }
+    auto& into = stats_[id] = std::make_unique<struct statx>();
+    if (!reader_->stat(kStatTag | id, file.origin.fd.get(), into.get())) fail_fill(id, "the ring is full");
+}
+
+void Core::on_stat(ExtentId id, int64_t result) {
+    WeightFile& file = file_of(id);
+    auto stat = std::move(stats_[id]);
+    stats_.erase(id);
+    const FileIdentity& was = file.origin.identity;
+    auto in_ns = [](const statx_timestamp& t) {
+        return t.tv_sec * static_cast<int64_t>(kNsPerSecond) + t.tv_nsec;
+    };
+    bool same = result == 0 && stat->stx_size == was.size_bytes && in_ns(stat->stx_mtime) == was.mtime_ns &&
+                in_ns(stat->stx_ctime) == was.ctime_ns;
+    if (!same) mark_changed(file);
+    file.changed ? fail_fill(id, "the file changed") : publish(id);
+}
+
+// The bytes are there and right: from here on they may be mapped.
+void Core::publish(ExtentId id) {
+    WeightFile& file = file_of(id);
+    FillReason reason = reasons_[id];
+    reasons_.erase(id);
+    reads_in_flight_--;
+    set_state(id, TIERD_EXTENT_RESIDENT);
+    tierd_extent& row = table_[id];
+    row.filled_ns = monotonic_ns();
+    row.fills++;
+    bool awaited = waiters_.contains(id);
+    row.flags &= static_cast<uint8_t>(~(TIERD_EXTENT_UNTOUCHED | TIERD_EXTENT_MAPPED));
+    if (!awaited) row.flags |= TIERD_EXTENT_UNTOUCHED;
+    if (reason == FillReason::demand) counters_.fills_demand++;
+    if (reason == FillReason::read_ahead) counters_.fills_read_ahead++;
+    if (reason == FillReason::preload) counters_.fills_preload++;
+    policy_->filled(view(), id);
+    settle_waiters(id);
+    // What somebody asked for whole is mapped at once. What was only read ahead waits for its touch: that
+    // keeps the read-ahead going, and costs little beside the read.
+    if (reason == FillReason::preload && everything_fits() && row.state == TIERD_EXTENT_RESIDENT)
+        map_for_all(file, id);
+}
+
+// Answers everybody who waits for a resident extent.
+void Core::settle_waiters(ExtentId id) {
+    auto found = waiters_.find(id);
+    if (found == waiters_.end()) return;
+    std::vector<Waiter> list = std::move(found->second);
+    waiters_.erase(found);
+    for (const Waiter& waiter : list) {
+        Client* client = find_client(waiter.client);
+        if (client == nullptr || client->leaving(waiter.address)) continue;
+        const Region* region = client->find(waiter.address);
+        if (table_[id].state != TIERD_EXTENT_RESIDENT) {
+            waiters_[id].push_back(waiter);  // lost while the first of them was answered
+            continue;
+        }
+        if (region == nullptr ||
+            region->file->extent_at(region->offset_bytes + (waiter.address - region->address)) != id) {
+            client->userfaultfd->wake(round_down(waiter.address, 4 * kKiB), 4 * kKiB);
+            continue;
+        }
+        if (!map_extent(*client, *region, id, waiter.address)) {
+            waiters_[id].push_back(waiter);
+            continue;
+        }
+        uint64_t waited_ns = monotonic_ns() - waiter.arrived_ns;
+        client->slowest_fault_ns = std::max(client->slowest_fault_ns, waited_ns);
+        counters_.slowest_fault_ns = std::max(counters_.slowest_fault_ns, waited_ns);
+    }
+}
+
+// The read went wrong: its memory goes back, and whoever waits asks the kernel, which gives its own answer
+// (SIGBUS, or the bytes).
+void Core::fail_fill(ExtentId id, const std::string& why) {
+    WeightFile& file = file_of(id);
+    spdlog::warn("extent {} of {} can't be served: {}", table_[id].index, file.path, why);
+    reasons_.erase(id);
+    attempts_.erase(id);
+    stats_.erase(id);
+    reads_in_flight_--;
+    release_memory(id, false);
+    abandon_fill(id);
+}
+
+// Nobody waits for this extent any longer: they go on with the kernel's mapping.
+void Core::abandon_fill(ExtentId id) {
+    WeightFile& file = file_of(id);
+    if (table_[id].state == TIERD_EXTENT_QUEUED) set_state(id, TIERD_EXTENT_ABSENT);
+    auto found = waiters_.find(id);
+    if (found == waiters_.end()) return;
+    std::vector<Waiter> list = std::move(found->second);
+    waiters_.erase(found);
+    for (const Waiter& waiter : list)
+        if (Client* client = find_client(waiter.client))
+            order_fall_back(*client, {file.number, file.offset_of(id), file.extent_bytes, {}});
+}
+
+// Carries out what the policy proposed, where it may be.
+void Core::take_decisions() {
+    for (ExtentId id : decisions_.evict)
+        if (!start_eviction(id)) counters_.decisions_refused++;
+    if (!config_.read_ahead) return;
+    for (ExtentId id : decisions_.read_ahead) {
+        WeightFile* file = owner_of(id);
+        if (file == nullptr) {
+            counters_.decisions_refused++;
+            continue;
+        }
+        if (file->changed || table_[id].state != TIERD_EXTENT_ABSENT) continue;
+        // What was wished for first is touched first: the surplus is what comes last.
+        if (ahead_.size() < kMaxAhead && std::find(ahead_.begin(), ahead_.end(), id) == ahead_.end())
+            ahead_.push_back(id);
+    }
+}
+
+}  // namespace tierd

@@ -1,0 +1,356 @@
+#include "lib/engine/engine.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <thread>
+
+#include "lib/base/bytes.h"
+#include "lib/base/clock.h"
+#include "lib/engine/core.h"
+
+namespace tierd {
+
+bool Mailbox::post(Closure closure) {
+    {
+        std::lock_guard lock(mutex_);
+        if (closed_) return false;
+        closures_.push_back(std::move(closure));
+    }
+    uint64_t one = 1;
+    (void)!::write(eventfd_.get(), &one, sizeof one);
+    return true;
+}
+
+std::vector<Mailbox::Closure> Mailbox::take() {
+    uint64_t count = 0;
+    (void)!::read(eventfd_.get(), &count, sizeof count);
+    std::lock_guard lock(mutex_);
+    return std::exchange(closures_, {});
+}
+
+void Mailbox::close() {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+}
+
+namespace {
+
+constexpr uint32_t kRingEntries = 256;
+constexpr uint32_t kMaxFiles = 16384;
+
+struct HeartbeatPage {
+    Fd fd;
+    Mapping mapping;
+    wire::Heartbeat* page() const { return reinterpret_cast<wire::Heartbeat*>(mapping.data()); }
+};
+
+// One page that clients may read for ever and nobody but us may write.
+Result<HeartbeatPage> make_heartbeat() {
+    Fd fd(::memfd_create("tierd-heartbeat", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!fd) return os_error("create heartbeat page");
+    if (::ftruncate(fd.get(), 4096) != 0) return os_error("size heartbeat page");
+    void* page = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    if (page == MAP_FAILED) return os_error("map heartbeat page");
+    Mapping mapping(page, 4096);
+    if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0)
+        return os_error("seal heartbeat page");
+    auto* heartbeat = static_cast<wire::Heartbeat*>(page);
+    heartbeat->beat_ns = monotonic_ns();
+    heartbeat->pid = static_cast<uint64_t>(::getpid());
+    return HeartbeatPage{std::move(fd), std::move(mapping)};
+}
+
+std::string command_of(pid_t pid) {
+    std::ifstream in(fmt::format("/proc/{}/comm", pid));
+    std::string name;
+    std::getline(in, name);
+    return name;
+}
+
+Result<void> check(const EngineConfig& config) {
+    bool power_of_two = (config.extent_bytes & (config.extent_bytes - 1)) == 0;
+    if (!power_of_two || config.extent_bytes < 64 * kKiB || config.extent_bytes > 2 * kMiB)
+        return fail(Code::bad_config, "use an extent of", format_bytes(config.extent_bytes),
+                    "choose a power of two from 64KiB to 2MiB");
+    if (config.budget_bytes < kMinBudgetExtents * config.extent_bytes)
+        return fail(Code::bad_config, "use a budget of", format_bytes(config.budget_bytes),
+                    fmt::format("give at least {}", format_bytes(kMinBudgetExtents * config.extent_bytes)));
+    auto names = builtin_policy_names();
+    if (std::find(names.begin(), names.end(), config.policy) == names.end())
+        return fail(Code::bad_config, "use policy", config.policy,
+                    fmt::format("choose one of {}", fmt::join(names, ", ")));
+    return {};
+}
+
+class ThreadedEngine final : public Engine {
+  public:
+    ThreadedEngine(const EngineConfig& config, HeartbeatPage heartbeat, Fd mailbox_event)
+        : config_(config),
+          arenas_(ArenaStore::discover(config.huge_pages, config.budget_bytes)),
+          heartbeat_(std::move(heartbeat)),
+          mailbox_(std::move(mailbox_event)),
+          evictor_("tierd-evict"),
+          memory_("tierd-state") {}
+
+    ~ThreadedEngine() override { stop(0); }
+
+    Result<void> set_up() {
+        auto reader = Reader::make(kRingEntries, kMaxFiles);
+        if (!reader) return std::unexpected(reader.error());
+        auto table = ExtentTable::make();
+        if (!table) return std::unexpected(table.error());
+        auto watch = FileWatch::make();
+        if (!watch) return std::unexpected(watch.error());
+        Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+        if (!epoll) return os_error("epoll");
+        open_state();
+        core_ = std::make_unique<Core>(config_, Core::Parts{.reader = std::move(*reader),
+                                                            .policy = make_builtin_policy(config_.policy),
+                                                            .table = std::move(*table),
+                                                            .watch = std::move(*watch),
+                                                            .epoll = std::move(epoll),
+                                                            .heartbeat = heartbeat_.page(),
+                                                            .mailbox = &mailbox_,
+                                                            .evictor = &evictor_,
+                                                            .memory = &memory_,
+                                                            .state = state_});
+        core_->add_notes(arenas_.notes());
+        core_->add_notes(notes_);
+        thread_ = std::thread([this] {
+            name_this_thread("tierd-engine");
+            core_->run();
+        });
+        return {};
+    }
+
+    void stop(uint32_t patience_ms) override {
+        if (!thread_.joinable()) return;
+        uint64_t deadline_ns = monotonic_ns() + patience_ms * kNsPerMs;
+        mailbox_.post([deadline_ns](Core& core) { core.request_stop(deadline_ns); });
+        thread_.join();
+    }
+
+    void add_notes(std::vector<std::string> notes) override {
+        mailbox_.post([notes = std::move(notes)](Core& core) { core.add_notes(notes); });
+    }
+
+    // --- SessionHandler
+    Result<uint64_t> open_session(const Peer& peer, Fd notice) override {
+        auto shared = std::make_shared<Fd>(std::move(notice));
+        return ask<Result<uint64_t>>([peer, shared, command = command_of(peer.pid)](Core& core) {
+            return core.open_client(peer, std::move(*shared), command);
+        });
+    }
+
+    Result<AttachAnswer> attach(uint64_t session, Fd fd, const AttachRequest& request) override {
+        auto file = know(fd, request.path, !request.writable);
+        if (!file) return std::unexpected(file.error());
+        if (request.writable && (*file)->arena.backing() == Backing::hugetlb)
+            return fail(Code::unsupported, "map for writing", request.path,
+                        "its arena has hugetlb pages, which would lose private writes");
+        auto attached = ask<Result<void>>(
+            [session, file = *file](Core& core) { return core.attach_client(session, file); });
+        if (!attached) return std::unexpected(attached.error());
+        Fd arena(::fcntl((*file)->arena.readonly_fd(), F_DUPFD_CLOEXEC, 0));
+        if (!arena) return os_error("duplicate arena descriptor");
+        return AttachAnswer{.file = (*file)->number,
+                            .size_bytes = (*file)->size_bytes(),
+                            .extent_bytes = (*file)->extent_bytes,
+                            .page_bytes = (*file)->arena.page_bytes(),
+                            .arena_bytes = (*file)->arena.length_bytes(),
+                            .arena = std::move(arena)};
+    }
+
+    Result<void> map(uint64_t session, const RegionRequest& region, Fd userfaultfd) override {
+        auto shared = std::make_shared<Fd>(std::move(userfaultfd));
+        return ask<Result<void>>([session, region, shared](Core& core) {
+            return core.map_region(session, region, std::move(*shared));
+        });
+    }
+    Result<void> unmap(uint64_t session, uint64_t address, uint64_t length_bytes) override {
+        return ask<Result<void>>(
+            [=](Core& core) { return core.unmap_region(session, address, length_bytes); });
+    }
+    Result<void> will_need(uint64_t session, uint64_t address, uint64_t length_bytes) override {
+        return ask<Result<void>>([=](Core& core) { return core.will_need(session, address, length_bytes); });
+    }
+    void fallen_back(uint64_t session, uint32_t sequence, int status) override {
+        mailbox_.post([=](Core& core) { core.fallen_back(session, sequence, status); });
+    }
+    void close_session(uint64_t session) override {
+        mailbox_.post([=](Core& core) { core.close_client(session); });
+    }
+    int heartbeat_fd() const override { return heartbeat_.fd.get(); }
+
+    // --- Control
+    Result<EngineStatus> status() override {
+        return ask<Result<EngineStatus>>([](Core& core) { return core.status(); });
+    }
+    Result<std::vector<ModelStatus>> models() override {
+        return ask<Result<std::vector<ModelStatus>>>([](Core& core) { return core.models(); });
+    }
+    Result<std::vector<SessionStatus>> sessions() override {
+        return ask<Result<std::vector<SessionStatus>>>([](Core& core) { return core.sessions(); });
+    }
+    Result<std::vector<TierStatus>> tiers() override {
+        return ask<Result<std::vector<TierStatus>>>([](Core& core) { return core.tiers(); });
+    }
+    Result<ModelDetail> tensors(const std::string& model) override {
+        return ask<Result<ModelDetail>>([model](Core& core) { return core.tensors(model); });
+    }
+    Result<JobStatus> preload(const std::string& model) override {
+        auto known = ask<Result<JobStatus>>([model](Core& core) { return core.start_preload(model); });
+        bool is_path = model.find('/') != std::string::npos;
+        if (known || known.error().code != Code::not_found || !is_path) return known;
+        auto fd = open_file(model, O_RDONLY | O_NONBLOCK);
+        if (!fd) return std::unexpected(fd.error());
+        auto file = know(*fd, model, false);
+        if (!file) return std::unexpected(file.error());
+        return ask<Result<JobStatus>>([model](Core& core) { return core.start_preload(model); });
+    }
+    Result<JobStatus> job(uint64_t number) override {
+        return ask<Result<JobStatus>>([number](Core& core) { return core.job(number); });
+    }
+    Result<ModelStatus> pin(const std::string& model) override { return set_pinned(model, true); }
+    Result<ModelStatus> unpin(const std::string& model) override { return set_pinned(model, false); }
+    Result<uint64_t> evict(const std::string& model) override {
+        return ask<Result<uint64_t>>([model](Core& core) { return core.evict_model(model); });
+    }
+    Result<EngineStatus> set_budget(uint64_t budget_bytes) override {
+        auto set = ask<Result<void>>([budget_bytes](Core& core) { return core.set_budget(budget_bytes); });
+        if (!set) return std::unexpected(set.error());
+        return status();
+    }
+
+  private:
+    // Runs `question` on the engine's thread and waits for its answer.
+    template <class R>
+    R ask(std::function<R(Core&)> question) {
+        auto promise = std::make_shared<std::promise<R>>();
+        auto answer = promise->get_future();
+        auto closure = [promise, question = std::move(question)](Core& core) {
+            promise->set_value(question(core));
+        };
+        if (!mailbox_.post(std::move(closure)))
+            return fail(Code::busy, "ask the engine", {}, "tierd is shutting down");
+        return answer.get();
+    }
+
+    Result<ModelStatus> set_pinned(const std::string& model, bool pinned) {
+        return ask<Result<ModelStatus>>([=](Core& core) { return core.set_pinned(model, pinned); });
+    }
+
+    void open_state() {
+        if (config_.state_directory.empty()) return;
+        std::error_code error;
+        std::filesystem::create_directories(config_.state_directory, error);
+        auto opened = StateDb::open(config_.state_directory + "/state.sqlite");
+        if (opened)
+            state_ = std::move(*opened);
+        else
+            notes_.push_back("nothing is remembered between runs: " + opened.error().text());
+    }
+
+    // The served file behind a descriptor, made known if need be. Reads the header here, on the caller's
+    // thread.
+    Result<std::shared_ptr<WeightFile>> know(const Fd& fd, const std::string& path, bool may_be_hugetlb) {
+        auto origin = open_origin(fd, config_.direct_io);
+        if (!origin) return std::unexpected(origin.error());
+        if (origin->identity.size_bytes == 0)
+            return fail(Code::bad_input, "serve", path, "the file is empty");
+        FileIdentity identity = origin->identity;
+        using Found = Result<std::shared_ptr<WeightFile>>;
+        auto known = ask<Found>([identity](Core& core) -> Found { return core.find_file(identity); });
+        if (!known || *known != nullptr) return known;
+        auto made = make_file(fd, std::move(*origin), path, may_be_hugetlb);
+        if (!made) return made;
+        return ask<Found>([file = *made](Core& core) { return core.adopt_file(file); });
+    }
+
+    Result<std::shared_ptr<WeightFile>> make_file(const Fd& fd, Origin origin, const std::string& path,
+                                                  bool may_be_hugetlb) {
+        uint64_t size_bytes = origin.identity.size_bytes;
+        auto map = read_tensor_map(fd.get(), size_bytes);
+        if (!map && map.error().code == Code::io) return std::unexpected(map.error());
+        // Asked for outright, hugetlb serves whatever can't be written; else only what engines are known to
+        // map read-only.
+        bool gguf = map && map->format == WeightFormat::gguf;
+        bool huge = may_be_hugetlb && (gguf || config_.huge_pages == HugePages::hugetlb);
+        auto arena = arenas_.make_arena(size_bytes, config_.extent_bytes, huge);
+        if (!arena) return std::unexpected(arena.error());
+        auto file = std::make_shared<WeightFile>(std::move(origin), std::move(*arena));
+        file->path = path;
+        file->name = model_name(path);
+        file->extent_bytes = config_.extent_bytes;
+        file->extent_count = static_cast<uint32_t>(file->arena.length_bytes() / config_.extent_bytes);
+        if (map)
+            file->map = std::move(*map);
+        else
+            file->header_error = map.error().text();
+        file->labels = label_extents(file->map, size_bytes, config_.extent_bytes);
+        load_order(*file);
+        return file;
+    }
+
+    // The order of the last cold run, then by offset what that run never touched.
+    void load_order(WeightFile& file) {
+        std::vector<uint32_t> learned = learned_order(file);
+        std::vector<bool> seen(file.extent_count, false);
+        for (uint32_t index : learned) {
+            if (index >= file.extent_count || seen[index]) continue;
+            seen[index] = true;
+            file.order.push_back(index);
+        }
+        file.order_learned = !file.order.empty();
+        for (uint32_t index = 0; index < file.extent_count; index++)
+            if (!seen[index]) file.order.push_back(index);
+    }
+
+    std::vector<uint32_t> learned_order(const WeightFile& file) {
+        if (!state_) return {};
+        std::promise<std::vector<uint32_t>> promise;
+        auto answer = promise.get_future();
+        memory_.post(
+            [&, state = state_, key = identity_key(file.origin.identity), extent_bytes = file.extent_bytes] {
+                auto loaded = state->load_order(key);
+                bool fits = loaded && loaded->extent_bytes == extent_bytes;
+                promise.set_value(fits ? std::move(loaded->order) : std::vector<uint32_t>{});
+            });
+        return answer.get();
+    }
+
+    const EngineConfig config_;
+    ArenaStore arenas_;
+    HeartbeatPage heartbeat_;
+    std::shared_ptr<StateDb> state_;
+    std::vector<std::string> notes_;
+    Mailbox mailbox_;
+    std::unique_ptr<Core> core_;
+    Worker evictor_;  // after core_: what it still has queued posts to the mailbox only
+    Worker memory_;
+    std::thread thread_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::start(const EngineConfig& config) {
+    if (auto checked = check(config); !checked) return std::unexpected(checked.error());
+    auto heartbeat = make_heartbeat();
+    if (!heartbeat) return std::unexpected(heartbeat.error());
+    auto event = make_eventfd();
+    if (!event) return std::unexpected(event.error());
+    auto engine = std::make_unique<ThreadedEngine>(config, std::move(*heartbeat), std::move(*event));
+    if (auto up = engine->set_up(); !up) return std::unexpected(up.error());
+    return engine;
+}
+
+}  // namespace tierd

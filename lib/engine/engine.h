@@ -1,0 +1,49 @@
+// engine.h - the engine: joins fault → policy → io → arena, and answers sessions and administrators.
+//
+// Owns:      the engine's thread (all decisions are made there, so the extent table has no lock), the evictor
+//            and the state database's thread.
+// Invariant: DESIGN.md's invariants 1 to 7; docs/invariants.md names the code and the test of each.
+// Callers:   every public function from any thread. They post to the engine's thread and wait for it;
+//            attach() and preload() also read the file's header first, on the caller's thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/arena/arena_store.h"
+#include "lib/engine/control.h"
+#include "lib/session/handler.h"
+
+namespace tierd {
+
+struct EngineConfig {
+    uint64_t budget_bytes = 0;        // at least kMinBudgetExtents extents
+    uint64_t extent_bytes = 2 << 20;  // power of two, 64 KiB to 2 MiB
+    HugePages huge_pages = HugePages::automatic;
+    uint32_t io_depth = 8;  // read-ahead keeps at most so many reads under way; demand is not held back by it
+    bool direct_io = true;
+    std::string policy = "auto";
+    bool read_ahead = true;
+    uint32_t epoch_ms = 100;
+    uint32_t fault_deadline_ms = 5000;  // a toucher that waited so long is sent to the kernel's mapping
+    uint32_t deadline_ms = 500;         // clients leave when the heartbeat is older; see wire::Reply
+    std::string state_directory = {};   // empty: nothing is remembered between runs
+};
+
+inline constexpr uint64_t kMinBudgetExtents = 8;
+
+class Engine : public SessionHandler, public Control {
+  public:
+    // Errors: bad_config with what to change; errno of what the kernel refused.
+    static Result<std::unique_ptr<Engine>> start(const EngineConfig& config);
+
+    // Orders every session back to the kernel's mapping, waits at most `patience_ms` for them to say so,
+    // stores what was learned and stops the thread. Further calls answer busy.
+    virtual void stop(uint32_t patience_ms) = 0;
+    // Lines for EngineStatus::notes about parts outside the engine.
+    virtual void add_notes(std::vector<std::string> notes) = 0;
+};
+
+}  // namespace tierd

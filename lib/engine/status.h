@@ -1,0 +1,122 @@
+// status.h - what the engine tells about itself: plain values, copied out of the engine's thread.
+//
+// Owns:      nothing; every struct is a snapshot.
+// Callers:   any thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tierd {
+
+// Counters since the start; they only grow.
+struct EngineCounters {
+    uint64_t faults_missing = 0;  // demand misses: the toucher waited for a read
+    uint64_t faults_minor = 0;    // the extent was resident, only not mapped there
+    uint64_t faults_joined = 0;   // demand misses that joined a read already under way
+    uint64_t fills_demand = 0;
+    uint64_t fills_read_ahead = 0;
+    uint64_t fills_preload = 0;
+    uint64_t fills_wasted = 0;  // read ahead and evicted before any touch
+    uint64_t bytes_read = 0;    // from origins
+    uint64_t bytes_evicted = 0;
+    uint64_t evictions = 0;
+    uint64_t read_errors = 0;
+    uint64_t generations_changed = 0;  // files found changed while they were served
+    uint64_t fall_backs_ordered = 0;   // ranges given back to the kernel's mapping on tierd's order
+    uint64_t decisions_refused = 0;    // policy proposals that failed validation
+    uint64_t sessions_opened = 0;
+    uint64_t slowest_fault_ns = 0;  // arrival to CONTINUE
+};
+
+struct EngineStatus {
+    std::string version;
+    uint64_t uptime_ns = 0;
+    std::string policy;
+    uint64_t budget_bytes = 0;
+    uint64_t resident_bytes = 0;       // granted memory: resident, filling and evicting
+    uint64_t resident_peak_bytes = 0;  // the most it ever was
+    uint64_t pinned_bytes = 0;
+    uint64_t models = 0;
+    uint64_t sessions = 0;
+    std::vector<std::string> notes;  // what this machine can't do, one line each
+    EngineCounters counters;
+};
+
+struct ModelStatus {
+    uint64_t file = 0;   // number of the weight file, stable while it is known
+    std::string name;    // model_name(path): split files of one model share it
+    std::string path;    // as the first client called it
+    std::string format;  // plain, safetensors, gguf
+    std::string architecture;
+    std::string backing;       // "shmem thp", "shmem 4k", "hugetlb 2m"
+    std::string header_error;  // why there is no tensor map; empty: there is one, or the format has none
+    uint64_t file_bytes = 0;
+    uint64_t extent_bytes = 0;
+    uint64_t extents = 0;
+    uint64_t resident_extents = 0;
+    uint64_t resident_bytes = 0;
+    uint64_t pinned_bytes = 0;
+    uint64_t sessions = 0;  // that have it mapped
+    uint64_t tensors = 0;
+    bool order_learned = false;
+    bool changed = false;  // the file changed under us: no new fills, sessions are on the kernel's mapping
+};
+
+struct SessionStatus {
+    uint64_t session = 0;
+    pid_t pid = 0;
+    uid_t uid = 0;
+    std::string command;  // /proc/PID/comm
+    uint64_t regions = 0;
+    uint64_t mapped_bytes = 0;  // address space over arenas
+    uint64_t faults_missing = 0;
+    uint64_t faults_minor = 0;
+    uint64_t slowest_fault_ns = 0;
+    bool user_mode_faults = false;
+};
+
+struct TierStatus {
+    std::string name;  // "dram0"
+    std::string kind;  // hbm, dram, cxl
+    uint64_t capacity_bytes = 0;
+    uint64_t used_bytes = 0;
+};
+
+struct TensorStatus {
+    std::string name;
+    std::string dtype;
+    std::string role;
+    int layer = -1;   // -1: none
+    int expert = -1;  // -1: none
+    uint64_t bytes = 0;
+    uint64_t resident_bytes = 0;
+};
+
+struct LayerStatus {
+    int layer = -1;  // -1: what belongs to no layer
+    uint64_t bytes = 0;
+    uint64_t resident_bytes = 0;
+    uint64_t touches = 0;
+};
+
+struct ModelDetail {
+    ModelStatus model;
+    std::vector<LayerStatus> layers;
+    std::vector<TensorStatus> tensors;
+};
+
+// A long piece of work: preload.
+struct JobStatus {
+    uint64_t job = 0;
+    std::string what;  // "preload gemma.gguf"
+    uint64_t done_bytes = 0;
+    uint64_t total_bytes = 0;
+    bool finished = false;
+    std::string error;  // empty: none
+};
+
+}  // namespace tierd

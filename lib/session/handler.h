@@ -1,0 +1,67 @@
+// handler.h - what the session server asks of the engine. The server knows sockets and messages, the engine
+// knows weights.
+//
+// Callers:   one thread a session, and many sessions at once. open_session and the others may block for as
+//            long as the session's own file does, never for another session's.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+#include "lib/base/fd.h"
+
+namespace tierd {
+
+struct Peer {
+    pid_t pid = 0;  // of the process that connected, from SO_PEERCRED
+    uid_t uid = 0;
+    gid_t gid = 0;
+    bool user_mode_faults = false;  // its userfaultfd does not see faults inside system calls
+};
+
+struct AttachRequest {
+    std::string path;       // for display; not trusted
+    bool writable = false;  // PROT_WRITE, MAP_PRIVATE
+};
+
+struct AttachAnswer {
+    uint64_t file = 0;
+    uint64_t size_bytes = 0;
+    uint64_t extent_bytes = 0;
+    uint64_t page_bytes = 0;
+    uint64_t arena_bytes = 0;
+    Fd arena;  // read-only
+};
+
+struct RegionRequest {
+    uint64_t file = 0;
+    uint64_t address = 0;
+    uint64_t offset_bytes = 0;
+    uint64_t length_bytes = 0;
+};
+
+class SessionHandler {
+  public:
+    virtual ~SessionHandler() = default;
+
+    // `notice` is tierd's end of the notice channel. Returns the session's number. Errors: busy while
+    // shutting down.
+    virtual Result<uint64_t> open_session(const Peer& peer, Fd notice) = 0;
+    // Errors: bad_input, denied (the descriptor is no readable regular file), unsupported (the shim then
+    //            uses the kernel).
+    virtual Result<AttachAnswer> attach(uint64_t session, Fd file, const AttachRequest& request) = 0;
+    // `userfaultfd` is empty but for the first region. Errors: bad_input for ranges that lie outside the
+    // arena.
+    virtual Result<void> map(uint64_t session, const RegionRequest& region, Fd userfaultfd) = 0;
+    virtual Result<void> unmap(uint64_t session, uint64_t address, uint64_t length_bytes) = 0;
+    virtual Result<void> will_need(uint64_t session, uint64_t address, uint64_t length_bytes) = 0;
+    virtual void fallen_back(uint64_t session, uint32_t sequence, int status) = 0;
+    virtual void close_session(uint64_t session) = 0;
+
+    // A read-only descriptor of the heartbeat page; owned by the handler.
+    virtual int heartbeat_fd() const = 0;
+};
+
+}  // namespace tierd

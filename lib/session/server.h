@@ -1,0 +1,44 @@
+// server.h - accepts shims on the session socket and speaks the wire protocol with each of them.
+//
+// Owns:      the listening socket, one thread a session.
+// Invariant: nothing of a client is trusted: sizes, kinds and order are checked here, ranges by the handler;
+//            who breaks the rules loses the session and nothing else happens. A client that hangs or does not
+//            read delays nobody else.
+// Callers:   start() and stop() from main.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/base/fd.h"
+#include "lib/session/handler.h"
+
+namespace tierd {
+
+struct ServerConfig {
+    std::string socket_path;  // made with mode 0666: who may have weights is decided by the file's own rights
+    Fd inherited_socket;      // from systemd's socket activation; then socket_path is not made
+    std::string group;        // its members get /dev/userfaultfd; empty: root and tierd's own user only
+    bool user_mode_faults = false;  // may the others be served with a user-mode-only userfaultfd?
+    uint32_t deadline_ms = 500;
+    uint32_t max_sessions = 1024;
+};
+
+class Server {
+  public:
+    // Listens and serves. `handler` must outlive the server. Errors: bad_config (unknown group), errno of
+    // bind(2) with the path.
+    static Result<std::unique_ptr<Server>> start(ServerConfig config, SessionHandler& handler);
+    virtual ~Server() = default;
+
+    // Stops accepting and closes every connection; waits at most a second for threads that a hanging file
+    // system holds.
+    virtual void stop() = 0;
+
+    // What this server can't do, one line each.
+    virtual std::vector<std::string> notes() const = 0;
+};
+
+}  // namespace tierd

@@ -1,0 +1,135 @@
+// wire.h - the messages between the preloaded shim and tierd. Plain structs: the shim links no C++ runtime.
+//
+// Owns:      the layout and the meaning of every message. docs/protocol.md tells the story around them.
+//            Transport: a unix SOCK_SEQPACKET socket, one message a packet, descriptors beside it
+//            (SCM_RIGHTS). Two channels for each session: the request channel (the shim asks, tierd answers,
+//            strictly in turn) and the notice channel, a socket that comes with the answer to Hello (tierd
+//            orders, the shim obeys and acknowledges).
+// Invariant: both sides check `magic`, `size_bytes` and every number; a message that fails a check ends the
+//            session, and an ended session falls back to the kernel's mapping.
+#pragma once
+
+#include <stdint.h>
+
+namespace tierd::wire {
+
+inline constexpr uint32_t kMagic = 0x74696572;  // "tier"
+inline constexpr uint16_t kVersion = 1;
+inline constexpr uint32_t kMaxRegionsPerSession = 65536;
+inline constexpr const char* kDefaultSocket = "/run/tierd/tierd.sock";
+
+enum class Kind : uint16_t {
+    // request channel: each request has one Reply
+    hello = 1,
+    attach = 2,
+    map = 3,
+    unmap = 4,
+    advise = 5,
+    reply = 6,
+    // notice channel
+    fall_back = 16,
+    fallen_back = 17,
+};
+
+struct Header {
+    uint32_t magic;
+    uint16_t version;
+    Kind kind;
+    uint32_t size_bytes;  // of the whole message
+    uint32_t sequence;    // a reply carries its request's
+};
+
+// shim → tierd, first message. Reply: `session`, `deadline_ms`; descriptors: heartbeat page (read-only memfd
+// of one Heartbeat), notice channel, and /dev/userfaultfd where the peer may have it (flag in `reply.flags`).
+struct Hello {
+    Header header;
+    uint32_t pid;  // for display only; tierd trusts SO_PEERCRED
+    uint32_t reserved;
+};
+
+// shim → tierd, once, after the shim has made its userfaultfd; the descriptor comes with the first Map.
+// shim → tierd: "this descriptor is a weight file; may I have its arena?" Descriptor: the weight file,
+// readable. Reply: `file`, `size_bytes`, `extent_bytes`, `page_bytes`, `arena_bytes`; descriptor: the arena,
+// read-only.
+struct Attach {
+    Header header;
+    uint8_t writable;  // the mapping is PROT_WRITE, MAP_PRIVATE: the arena must not be hugetlb
+    uint8_t shared;    // the engine asked for MAP_SHARED
+    uint8_t reserved[6];
+    char path[256];  // what the client calls the file, for display only; NUL-terminated
+};
+
+// shim → tierd: arena bytes [offset, offset + length) stand at `address`, registered with the session's
+// userfaultfd. Descriptor with the first Map of a session: the userfaultfd. From the reply on, touches are
+// served.
+struct Map {
+    Header header;
+    uint64_t file;
+    uint64_t address;
+    uint64_t offset_bytes;
+    uint64_t length_bytes;
+};
+
+// shim → tierd: [address, address + length) is no longer mapped from the arena (unmapped or fallen back).
+struct Unmap {
+    Header header;
+    uint64_t address;
+    uint64_t length_bytes;
+};
+
+enum class Advice : uint32_t {
+    will_need = 1,  // MADV_WILLNEED, MAP_POPULATE, mlock
+    dont_need = 2,  // MADV_DONTNEED, MADV_COLD, MADV_PAGEOUT
+};
+struct Advise {
+    Header header;
+    uint64_t address;
+    uint64_t length_bytes;
+    Advice advice;
+    uint32_t reserved;
+};
+
+enum ReplyFlags : uint32_t {
+    kReplyHasUserfaultfdDevice = 1u << 0,  // the third descriptor of Hello's reply is /dev/userfaultfd
+    kReplyUserModeFaults = 1u << 1,        // no such descriptor, and a user-mode-only userfaultfd is allowed
+};
+
+struct Reply {
+    Header header;
+    int32_t status;  // 0, or a negative errno: the shim then uses the kernel's mapping
+    uint32_t flags;
+    uint64_t session;
+    uint64_t file;
+    uint64_t size_bytes;    // of the weight file
+    uint64_t extent_bytes;  // power of two
+    uint64_t page_bytes;   // of the arena: 4096, or 2 MiB for hugetlb; addresses must be congruent to offsets
+                           // modulo it
+    uint64_t arena_bytes;  // size_bytes rounded up to whole extents
+    uint32_t deadline_ms;  // heartbeat older than this: tierd is hung
+    uint32_t reserved;
+};
+
+// tierd → shim: put the kernel's mapping over every mapped byte of `file` in [offset, offset + length) of the
+// file, wake whoever waits there, then answer with FallenBack of the same sequence. file 0: everything, and
+// the session ends.
+struct FallBack {
+    Header header;
+    uint64_t file;
+    uint64_t offset_bytes;
+    uint64_t length_bytes;
+};
+struct FallenBack {
+    Header header;
+    int32_t status;  // 0, or a negative errno of the mapping call that failed
+    uint32_t reserved;
+};
+
+// One page that every session maps read-only.
+struct Heartbeat {
+    uint64_t beat_ns;  // CLOCK_MONOTONIC of the engine thread's last round; atomic, relaxed is enough
+    uint64_t pid;      // tierd's, for display
+};
+
+static_assert(sizeof(Header) == 16 && sizeof(Reply) == 80 && sizeof(Attach) == 280 && sizeof(Map) == 48);
+
+}  // namespace tierd::wire
