@@ -1,0 +1,142 @@
+#include "daemon/api_json.h"
+
+namespace tierd {
+namespace {
+
+using nlohmann::json;
+
+json number_or_null(int value) {
+    return value < 0 ? json(nullptr) : json(value);
+}
+
+json to_json_value(const EngineCounters& c) {
+    return {{"faults_missing", c.faults_missing},
+            {"faults_minor", c.faults_minor},
+            {"faults_joined", c.faults_joined},
+            {"fills_demand", c.fills_demand},
+            {"fills_read_ahead", c.fills_read_ahead},
+            {"fills_preload", c.fills_preload},
+            {"fills_wasted", c.fills_wasted},
+            {"bytes_read", c.bytes_read},
+            {"bytes_evicted", c.bytes_evicted},
+            {"evictions", c.evictions},
+            {"read_errors", c.read_errors},
+            {"generations_changed", c.generations_changed},
+            {"fall_backs_ordered", c.fall_backs_ordered},
+            {"decisions_refused", c.decisions_refused},
+            {"sessions_opened", c.sessions_opened},
+            {"slowest_fault_ns", c.slowest_fault_ns}};
+}
+
+json to_json_value(const LayerStatus& layer) {
+    return {{"layer", number_or_null(layer.layer)},
+            {"bytes", layer.bytes},
+            {"resident_bytes", layer.resident_bytes},
+            {"touches", layer.touches}};
+}
+
+json to_json_value(const TensorStatus& tensor) {
+    return {{"name", tensor.name},
+            {"dtype", tensor.dtype},
+            {"role", tensor.role},
+            {"layer", number_or_null(tensor.layer)},
+            {"expert", number_or_null(tensor.expert)},
+            {"bytes", tensor.bytes},
+            {"resident_bytes", tensor.resident_bytes}};
+}
+
+template <class T>
+json list_of(const std::vector<T>& items) {
+    json list = json::array();
+    for (const T& item : items) list.push_back(to_json_value(item));
+    return list;
+}
+
+}  // namespace
+
+json to_json_value(const EngineStatus& s) {
+    return {{"version", s.version},
+            {"uptime_ns", s.uptime_ns},
+            {"policy", s.policy},
+            {"budget_bytes", s.budget_bytes},
+            {"resident_bytes", s.resident_bytes},
+            {"resident_peak_bytes", s.resident_peak_bytes},
+            {"pinned_bytes", s.pinned_bytes},
+            {"models", s.models},
+            {"sessions", s.sessions},
+            {"notes", s.notes},
+            {"counters", to_json_value(s.counters)}};
+}
+
+json to_json_value(const ModelStatus& m) {
+    return {{"file", m.file},
+            {"name", m.name},
+            {"path", m.path},
+            {"format", m.format},
+            {"architecture", m.architecture},
+            {"backing", m.backing},
+            {"header_error", m.header_error},
+            {"file_bytes", m.file_bytes},
+            {"extent_bytes", m.extent_bytes},
+            {"extents", m.extents},
+            {"resident_extents", m.resident_extents},
+            {"resident_bytes", m.resident_bytes},
+            {"pinned_bytes", m.pinned_bytes},
+            {"sessions", m.sessions},
+            {"tensors", m.tensors},
+            {"order_learned", m.order_learned},
+            {"changed", m.changed}};
+}
+
+json to_json_value(const SessionStatus& s) {
+    return {{"session", s.session},
+            {"pid", s.pid},
+            {"uid", s.uid},
+            {"command", s.command},
+            {"regions", s.regions},
+            {"mapped_bytes", s.mapped_bytes},
+            {"faults_missing", s.faults_missing},
+            {"faults_minor", s.faults_minor},
+            {"slowest_fault_ns", s.slowest_fault_ns},
+            {"user_mode_faults", s.user_mode_faults}};
+}
+
+json to_json_value(const TierStatus& t) {
+    return {{"name", t.name},
+            {"kind", t.kind},
+            {"capacity_bytes", t.capacity_bytes},
+            {"used_bytes", t.used_bytes}};
+}
+
+json to_json_value(const ModelDetail& detail) {
+    return {{"model", to_json_value(detail.model)},
+            {"layers", list_of(detail.layers)},
+            {"tensors", list_of(detail.tensors)}};
+}
+
+json to_json_value(const JobStatus& j) {
+    return {{"job", j.job},
+            {"what", j.what},
+            {"done_bytes", j.done_bytes},
+            {"total_bytes", j.total_bytes},
+            {"finished", j.finished},
+            {"error", j.error}};
+}
+
+json to_json_value(const Error& error) {
+    Error without_hint = error;
+    without_hint.hint.clear();
+    return {
+        {"error", {{"code", code_name(error.code)}, {"message", without_hint.text()}, {"hint", error.hint}}}};
+}
+
+std::string dump(const json& value) {
+    return value.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+std::string valid_utf8(const std::string& text) {
+    // The library replaces only while it writes, so the text goes through its writer and back.
+    return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
+}
+
+}  // namespace tierd

@@ -1,0 +1,215 @@
+#include "daemon/api_routes.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <optional>
+#include <vector>
+
+#include "daemon/api_json.h"
+#include "daemon/metrics.h"
+#include "lib/base/bytes.h"
+
+namespace tierd {
+namespace {
+
+using nlohmann::json;
+
+unsigned http_status(Code code) {
+    switch (code) {
+        case Code::bad_input:
+            return 400;
+        case Code::denied:
+            return 403;
+        case Code::not_found:
+            return 404;
+        case Code::no_space:
+            return 409;
+        case Code::gone:
+            return 410;
+        case Code::unsupported:
+            return 501;
+        case Code::busy:
+            return 503;
+        case Code::io:
+        case Code::bad_config:
+        case Code::kernel_refused:
+            break;
+    }
+    return 500;
+}
+
+ApiResponse refuse(const Error& error) {
+    return error_response(http_status(error.code), error);
+}
+
+ApiResponse json_response(const json& body, unsigned status = 200) {
+    ApiResponse response;
+    response.status = status;
+    response.body = dump(body);
+    return response;
+}
+
+template <class T>
+ApiResponse one(const Result<T>& result) {
+    return result ? json_response(to_json_value(*result)) : refuse(result.error());
+}
+
+template <class T>
+ApiResponse list(const char* key, const Result<std::vector<T>>& result) {
+    if (!result) return refuse(result.error());
+    json items = json::array();
+    for (const T& item : *result) items.push_back(to_json_value(item));
+    return json_response({{key, std::move(items)}});
+}
+
+ApiResponse metrics(Control& control) {
+    auto status = control.status();
+    if (!status) return refuse(status.error());
+    auto models = control.models();
+    if (!models) return refuse(models.error());
+    auto tiers = control.tiers();
+    if (!tiers) return refuse(tiers.error());
+    ApiResponse response;
+    response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    response.body = prometheus_text(*status, *models, *tiers);
+    return response;
+}
+
+ApiResponse job_status(Control& control, const std::string& text) {
+    uint64_t number = 0;
+    auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (text.empty() || error != std::errc{} || stop != text.data() + text.size())
+        return refuse({Code::bad_input, 0, "read job", text, "a job is a number, as preload gave it"});
+    return one(control.job(number));
+}
+
+ApiResponse preload(Control& control, const std::string& model) {
+    auto job = control.preload(model);
+    if (!job) return refuse(job.error());
+    ApiResponse response = json_response(to_json_value(*job), 202);
+    response.location = fmt::format("/v1/jobs/{}", job->job);
+    return response;
+}
+
+ApiResponse evict(Control& control, const std::string& model) {
+    auto bytes = control.evict(model);
+    return bytes ? json_response({{"evicted_bytes", *bytes}}) : refuse(bytes.error());
+}
+
+ApiResponse set_budget(Control& control, const std::string& body) {
+    const Error wrong{
+        Code::bad_input, 0, "read budget", {}, R"(send {"bytes": 8589934592} or {"bytes": "8GiB"})"};
+    json request = json::parse(body, nullptr, false);
+    if (!request.is_object() || request.size() != 1 || !request.contains("bytes")) return refuse(wrong);
+    const json& bytes = request["bytes"];
+    if (bytes.is_number_unsigned()) return one(control.set_budget(bytes.get<uint64_t>()));
+    if (!bytes.is_string()) return refuse(wrong);
+    auto read = parse_bytes(bytes.get<std::string>());
+    return read ? one(control.set_budget(*read)) : refuse(read.error());
+}
+
+using Text = const std::string&;
+// clang-format off
+constexpr ApiRoute kRoutes[] = {
+    {"GET",  "/v1/status",                [](Control& c, Text, Text) { return one(c.status()); }},
+    {"GET",  "/v1/models",                [](Control& c, Text, Text) { return list("models", c.models()); }},
+    {"GET",  "/v1/sessions",              [](Control& c, Text, Text) { return list("sessions", c.sessions()); }},
+    {"GET",  "/v1/tiers",                 [](Control& c, Text, Text) { return list("tiers", c.tiers()); }},
+    {"GET",  "/v1/models/{name}/tensors", [](Control& c, Text name, Text) { return one(c.tensors(name)); }},
+    {"POST", "/v1/models/{name}/preload", [](Control& c, Text name, Text) { return preload(c, name); }},
+    {"POST", "/v1/models/{name}/pin",     [](Control& c, Text name, Text) { return one(c.pin(name)); }},
+    {"POST", "/v1/models/{name}/unpin",   [](Control& c, Text name, Text) { return one(c.unpin(name)); }},
+    {"POST", "/v1/models/{name}/evict",   [](Control& c, Text name, Text) { return evict(c, name); }},
+    {"GET",  "/v1/jobs/{job}",            [](Control& c, Text job, Text) { return job_status(c, job); }},
+    {"PUT",  "/v1/budget",                [](Control& c, Text, Text body) { return set_budget(c, body); }},
+    {"GET",  "/metrics",                  [](Control& c, Text, Text) { return metrics(c); }},
+};
+// clang-format on
+
+int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+}
+
+// Undoes percent-encoding. Empty optional: a '%' without two digits, a NUL (no file has one in its name), or
+// nothing at all.
+std::optional<std::string> decode(std::string_view text) {
+    std::string out;
+    for (size_t i = 0; i < text.size(); i++) {
+        if (text[i] != '%') {
+            out += text[i];
+            continue;
+        }
+        if (i + 2 >= text.size()) return std::nullopt;
+        int high = hex_digit(text[i + 1]), low = hex_digit(text[i + 2]);
+        if (high < 0 || low < 0 || high + low == 0) return std::nullopt;
+        out += static_cast<char>(high * 16 + low);
+        i += 2;
+    }
+    return out.empty() ? std::nullopt : std::optional(out);
+}
+
+std::vector<std::string_view> segments(std::string_view path) {
+    std::vector<std::string_view> parts;
+    for (size_t begin = 0; begin != std::string_view::npos;) {
+        size_t end = path.find('/', begin);
+        parts.push_back(path.substr(begin, end == std::string_view::npos ? end : end - begin));
+        begin = end == std::string_view::npos ? end : end + 1;
+    }
+    return parts;
+}
+
+// Whether `path` has the form of `pattern`; the segment that stands for the braces goes to `parameter`, still
+// encoded.
+bool matches(std::string_view pattern, const std::vector<std::string_view>& path,
+             std::string_view& parameter) {
+    auto wanted = segments(pattern);
+    if (wanted.size() != path.size()) return false;
+    for (size_t i = 0; i < path.size(); i++) {
+        if (wanted[i].starts_with('{'))
+            parameter = path[i];
+        else if (wanted[i] != path[i])
+            return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+std::span<const ApiRoute> api_routes() {
+    return kRoutes;
+}
+
+ApiResponse error_response(unsigned status, const Error& error) {
+    return json_response(to_json_value(error), status);
+}
+
+ApiResponse answer(Control& control, const ApiRequest& request) {
+    auto path = segments(std::string_view(request.target).substr(0, request.target.find('?')));
+    std::string allow;
+    for (const ApiRoute& route : kRoutes) {
+        std::string_view encoded;
+        if (!matches(route.path, path, encoded)) continue;
+        if (route.method != request.method) {
+            allow += (allow.empty() ? "" : ", ") + std::string(route.method);
+            continue;
+        }
+        if (encoded.data() == nullptr) return route.handle(control, {}, request.body);
+        auto parameter = decode(encoded);
+        if (!parameter)
+            return refuse(
+                {Code::bad_input, 0, "read path", request.target, "percent-encode the name: a/b is a%2Fb"});
+        return route.handle(control, *parameter, request.body);
+    }
+    if (allow.empty())
+        return refuse({Code::not_found, 0, "find endpoint", request.target, "docs/api.md lists them all"});
+    ApiResponse response = error_response(
+        405, {Code::bad_input, 0, request.method, request.target, "this path knows only " + allow});
+    response.allow = allow;
+    return response;
+}
+
+}  // namespace tierd

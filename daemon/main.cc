@@ -1,0 +1,188 @@
+// main.cc - joins the daemon's parts: configuration, engine, session server, control API, systemd. Decides
+// nothing.
+#include <fmt/format.h>
+#include <grp.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+
+#include "daemon/api.h"
+#include "daemon/config.h"
+#include "lib/engine/engine.h"
+#include "lib/session/server.h"
+
+namespace {
+
+using namespace tierd;
+
+struct CommandLine {
+    std::string config_file;
+    std::map<std::string, std::string> overrides;  // configuration key → value
+    int ready_fd = -1;
+};
+
+constexpr const char* kDefaultConfig = "/etc/tierd/tierd.toml";
+constexpr uint32_t kStopPatienceMs = 1000;
+
+CommandLine read_command_line(CLI::App& app, int argc, char** argv) {
+    CommandLine line;
+    app.add_option("--config", line.config_file,
+                   fmt::format("configuration file (default {}, when it is there)", kDefaultConfig));
+    const std::array<std::array<const char*, 3>, 8> kOptions = {{
+        {"--socket", "session.socket", "where engines connect"},
+        {"--control-socket", "control.socket", "where tierctl connects"},
+        {"--budget", "memory.budget", "memory for weights: 2GiB, or 75%"},
+        {"--extent", "memory.extent", "unit of placement, 64KiB to 2MiB"},
+        {"--huge-pages", "memory.huge_pages", "auto, hugetlb, thp or off"},
+        {"--policy", "policy.name", "auto, lru or sweep"},
+        {"--state-dir", "state.directory", "where learned orders are kept"},
+        {"--log-level", "log.level", "trace, debug, info, warning or error"},
+    }};
+    for (auto& [option, key, help] : kOptions)
+        app.add_option_function<std::string>(
+            option,
+            [&line, name = std::string(key)](const std::string& value) { line.overrides[name] = value; },
+            help);
+    app.add_option("--ready-fd", line.ready_fd, "descriptor that gets a line when sessions can connect");
+    app.set_version_flag("--version", TIERD_VERSION);
+    app.parse(argc, argv);
+    return line;
+}
+
+Result<Config> configure(const CommandLine& line) {
+    Config config;
+    std::string file = line.config_file;
+    if (file.empty() && ::access(kDefaultConfig, R_OK) == 0) file = kDefaultConfig;
+    if (!file.empty()) {
+        auto loaded = load_config(file);
+        if (!loaded) return loaded;
+        config = std::move(*loaded);
+    }
+    for (auto& [key, value] : line.overrides)
+        if (auto set = apply_override(config, key, value); !set) return std::unexpected(set.error());
+    return config;
+}
+
+// stderr: the journal takes it from there, and a person reads it in the foreground.
+void set_up_log(const std::string& level) {
+    auto logger = spdlog::stderr_color_mt("tierd");
+    logger->set_pattern(::getenv("JOURNAL_STREAM") != nullptr ? "%l: %v" : "%H:%M:%S.%e %^%l%$ %v");
+    logger->set_level(spdlog::level::from_str(level));
+    spdlog::set_default_logger(logger);
+}
+
+// Many models and sessions need many descriptors.
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+Fd systemd_socket() {
+    if (::sd_listen_fds(1) < 1) return {};
+    int fd = SD_LISTEN_FDS_START;
+    return Fd(::sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, nullptr, 0) > 0 ? fd : -1);
+}
+
+EngineConfig engine_config(const Config& config) {
+    return {.budget_bytes = budget_bytes(config.memory.budget, usable_ram_bytes()),
+            .extent_bytes = config.memory.extent_bytes,
+            .huge_pages = config.memory.huge_pages,
+            .io_depth = config.io.depth,
+            .direct_io = config.io.direct,
+            .policy = config.policy.name,
+            .read_ahead = config.policy.read_ahead,
+            .epoch_ms = config.policy.epoch_ms,
+            .deadline_ms = config.session.deadline_ms,
+            .state_directory = config.state.directory};
+}
+
+Result<std::optional<gid_t>> group_id(const std::string& name) {
+    if (name.empty()) return std::nullopt;
+    const group* found = ::getgrnam(name.c_str());
+    if (found == nullptr)
+        return fail(Code::bad_config, "find group", name, "create it, or change [control] group");
+    return found->gr_gid;
+}
+
+void tell_ready(int ready_fd) {
+    ::sd_notify(0, "READY=1");
+    if (ready_fd < 0) return;
+    (void)!::write(ready_fd, "1\n", 2);
+    ::close(ready_fd);
+}
+
+// Serves until a signal asks to stop. Returns an error only when it could not begin.
+Result<void> serve(const Config& config, int ready_fd, const sigset_t& stop_signals) {
+    auto engine = Engine::start(engine_config(config));
+    if (!engine) return std::unexpected(engine.error());
+    auto server = Server::start({.socket_path = config.session.socket,
+                                 .inherited_socket = systemd_socket(),
+                                 .group = config.session.group,
+                                 .user_mode_faults = config.session.user_mode_faults,
+                                 .deadline_ms = config.session.deadline_ms,
+                                 .max_sessions = config.session.max_sessions},
+                                **engine);
+    if (!server) return std::unexpected(server.error());
+    (*engine)->add_notes((*server)->notes());
+    auto control_group = group_id(config.control.group);
+    if (!control_group) return std::unexpected(control_group.error());
+    auto api = ApiServer::start(**engine, {.socket = config.control.socket, .group = *control_group});
+    if (!api) return std::unexpected(api.error());
+    spdlog::info("ready: sessions on {}, control on {}", config.session.socket, config.control.socket);
+    tell_ready(ready_fd);
+
+    int signal_number = 0;
+    ::sigwait(&stop_signals, &signal_number);
+    spdlog::info("stopping: sessions go on with the kernel's mappings");
+    ::sd_notify(0, "STOPPING=1");
+    (*engine)->stop(kStopPatienceMs);
+    (*server)->stop();
+    api->reset();
+    spdlog::shutdown();
+    // A session's thread may still hang in a file system that does not answer; it needs the engine's memory
+    // until the end.
+    std::fflush(nullptr);
+    ::_exit(EXIT_SUCCESS);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app{
+        "tierd keeps model weights in memory tiers and gives them to engines when they are touched."};
+    app.footer(
+        "Without options: the settings of /etc/tierd/tierd.toml. See tierctl --help for what to do with it.");
+    CommandLine line;
+    try {
+        line = read_command_line(app, argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error);
+    }
+    auto config = configure(line);
+    if (!config) {
+        fmt::print(stderr, "tierd: {}\n", config.error().text());
+        return 2;
+    }
+    set_up_log(config->log.level);
+    raise_descriptor_limit();
+    // Before any thread exists, so that all inherit it and only sigwait() sees them.
+    sigset_t stop_signals;
+    ::sigemptyset(&stop_signals);
+    for (int number : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&stop_signals, number);
+    ::pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+    ::signal(SIGPIPE, SIG_IGN);
+    auto served = serve(*config, line.ready_fd, stop_signals);
+    if (!served) fmt::print(stderr, "tierd: {}\n", served.error().text());
+    return served ? EXIT_SUCCESS : EXIT_FAILURE;
+}

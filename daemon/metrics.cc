@@ -1,0 +1,118 @@
+#include "daemon/metrics.h"
+
+#include <fmt/format.h>
+
+#include "daemon/api_json.h"
+#include "lib/base/clock.h"
+
+namespace tierd {
+namespace {
+
+struct CounterRow {
+    const char* name;
+    const char* labels;  // with braces; empty: none
+    const char* help;    // empty: the row continues the metric above
+    uint64_t EngineCounters::* value;
+};
+
+// clang-format off
+constexpr CounterRow kCounters[] = {
+    {"tierd_faults_total", R"({kind="missing"})", "Touches that faulted: missing waited for a read, minor found the extent in memory, joined waited for a read already under way.", &EngineCounters::faults_missing},
+    {"tierd_faults_total", R"({kind="minor"})", "", &EngineCounters::faults_minor},
+    {"tierd_faults_total", R"({kind="joined"})", "", &EngineCounters::faults_joined},
+    {"tierd_fills_total", R"({cause="demand"})", "Extents read into memory.", &EngineCounters::fills_demand},
+    {"tierd_fills_total", R"({cause="read_ahead"})", "", &EngineCounters::fills_read_ahead},
+    {"tierd_fills_total", R"({cause="preload"})", "", &EngineCounters::fills_preload},
+    {"tierd_fills_wasted_total", "", "Extents read ahead and evicted before any touch.", &EngineCounters::fills_wasted},
+    {"tierd_read_bytes_total", "", "Bytes read from weight files.", &EngineCounters::bytes_read},
+    {"tierd_evicted_bytes_total", "", "Bytes dropped from memory.", &EngineCounters::bytes_evicted},
+    {"tierd_evictions_total", "", "Extents dropped from memory.", &EngineCounters::evictions},
+    {"tierd_read_errors_total", "", "Reads of weight files that failed.", &EngineCounters::read_errors},
+    {"tierd_generations_changed_total", "", "Weight files found changed while they were served.", &EngineCounters::generations_changed},
+    {"tierd_fall_backs_ordered_total", "", "Ranges given back to the kernel's mapping on tierd's order.", &EngineCounters::fall_backs_ordered},
+    {"tierd_decisions_refused_total", "", "Policy proposals that failed validation.", &EngineCounters::decisions_refused},
+    {"tierd_sessions_opened_total", "", "Client processes that attached.", &EngineCounters::sessions_opened},
+};
+// clang-format on
+
+void add_head(std::string& out, const char* name, const char* help, const char* type) {
+    out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+}
+
+void add_gauge(std::string& out, const char* name, const char* help, uint64_t value) {
+    add_head(out, name, help, "gauge");
+    out += fmt::format("{} {}\n", name, value);
+}
+
+void add_seconds(std::string& out, const char* name, const char* help, uint64_t value_ns) {
+    add_head(out, name, help, "gauge");
+    out += fmt::format("{} {}\n", name, static_cast<double>(value_ns) / static_cast<double>(kNsPerSecond));
+}
+
+// A label's value: valid UTF-8, with the three characters escaped that the format names.
+std::string label(const std::string& text) {
+    std::string out;
+    for (char c : valid_utf8(text)) {
+        if (c == '\\' || c == '"') out += '\\';
+        if (c == '\n')
+            out += "\\n";
+        else
+            out += c;
+    }
+    return out;
+}
+
+void add_models(std::string& out, const std::vector<ModelStatus>& models) {
+    auto add = [&](const char* name, const char* help, uint64_t ModelStatus::* value) {
+        add_head(out, name, help, "gauge");
+        for (const ModelStatus& model : models)
+            out += fmt::format("{}{{file=\"{}\",model=\"{}\"}} {}\n", name, model.file, label(model.name),
+                               model.*value);
+    };
+    add("tierd_model_file_bytes", "Size of the weight file.", &ModelStatus::file_bytes);
+    add("tierd_model_resident_bytes", "Bytes of the weight file in memory.", &ModelStatus::resident_bytes);
+    add("tierd_model_pinned_bytes", "Bytes of the weight file that are never victims.",
+        &ModelStatus::pinned_bytes);
+    add("tierd_model_sessions", "Processes that have the weight file mapped.", &ModelStatus::sessions);
+}
+
+void add_tiers(std::string& out, const std::vector<TierStatus>& tiers) {
+    auto add = [&](const char* name, const char* help, uint64_t TierStatus::* value) {
+        add_head(out, name, help, "gauge");
+        for (const TierStatus& tier : tiers)
+            out += fmt::format("{}{{tier=\"{}\",kind=\"{}\"}} {}\n", name, label(tier.name), label(tier.kind),
+                               tier.*value);
+    };
+    add("tierd_tier_capacity_bytes", "Most bytes of weights that the tier may hold.",
+        &TierStatus::capacity_bytes);
+    add("tierd_tier_used_bytes", "Bytes of weights in the tier.", &TierStatus::used_bytes);
+}
+
+}  // namespace
+
+std::string prometheus_text(const EngineStatus& status, const std::vector<ModelStatus>& models,
+                            const std::vector<TierStatus>& tiers) {
+    std::string out;
+    add_head(out, "tierd_info", "What runs; always 1.", "gauge");
+    out += fmt::format("tierd_info{{version=\"{}\",policy=\"{}\"}} 1\n", label(status.version),
+                       label(status.policy));
+    for (const CounterRow& row : kCounters) {
+        if (*row.help != '\0') add_head(out, row.name, row.help, "counter");
+        out += fmt::format("{}{} {}\n", row.name, row.labels, status.counters.*row.value);
+    }
+    add_seconds(out, "tierd_uptime_seconds", "Time since the start.", status.uptime_ns);
+    add_seconds(out, "tierd_slowest_fault_seconds",
+                "Longest time from a fault's arrival to its end since the start.",
+                status.counters.slowest_fault_ns);
+    add_gauge(out, "tierd_budget_bytes", "Most bytes of weights that may be in memory.", status.budget_bytes);
+    add_gauge(out, "tierd_resident_bytes", "Bytes of weights in memory.", status.resident_bytes);
+    add_gauge(out, "tierd_resident_peak_bytes", "The most that it ever was.", status.resident_peak_bytes);
+    add_gauge(out, "tierd_pinned_bytes", "Bytes of weights that are never victims.", status.pinned_bytes);
+    add_gauge(out, "tierd_models", "Weight files known.", status.models);
+    add_gauge(out, "tierd_sessions", "Client processes attached.", status.sessions);
+    add_models(out, models);
+    add_tiers(out, tiers);
+    return out;
+}
+
+}  // namespace tierd
