@@ -1,0 +1,191 @@
+// main.cc - tierctl: the control API for people and scripts. docs/tierctl.md describes it.
+//
+// Owns:      the command line and the exit status.
+// Fails:     with a line on stderr and one of the statuses of enum Exit.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+
+#include "cli/tierctl/client.h"
+#include "cli/tierctl/preload.h"
+#include "cli/tierctl/text.h"
+#include "cli/tierctl/view.h"
+#include "lib/base/bytes.h"
+
+namespace tierd {
+namespace {
+
+using nlohmann::json;
+
+constexpr auto kExamples = R"(Examples:
+  tierctl status                           what runs, memory in use, faults, reads
+  tierctl models                           the weight files and how much of each is in memory
+  tierctl tensors gemma.gguf --tensors     where each tensor is
+  tierctl preload /models/gemma.gguf       read it into memory, and wait for the end
+  tierctl pin gemma.gguf                   never evict it
+  tierctl budget 48GiB                     give weights at most so much memory
+  tierctl models --json | jq '.models[].name'
+
+Exit status: 0 done, 1 tierd could not do it, 2 the command line is wrong, 3 tierd can't be reached.)";
+
+struct Options {
+    std::string socket = "/run/tierd/control.sock";
+    std::string model;
+    std::string size;
+    bool as_json = false;
+    bool no_wait = false;
+    bool each_tensor = false;
+};
+
+// A name goes as it is; what has a slash is a path, and tierd stands in another folder than we.
+std::string model_argument(const std::string& argument) {
+    std::filesystem::path path(argument);
+    if (argument.find('/') == std::string::npos) return argument;
+    bool goes_up = std::ranges::find(path, "..") != path.end();
+    std::error_code error;
+    auto folder = goes_up ? std::filesystem::canonical(path.parent_path(), error) : path.parent_path();
+    if (error) return argument;
+    return std::filesystem::absolute(folder / path.filename()).lexically_normal();
+}
+
+std::string model_target(const Options& options, const char* what) {
+    return fmt::format("/v1/models/{}/{}", percent_encode(model_argument(options.model)), what);
+}
+
+// What a command prints, or why it failed.
+using Output = std::expected<std::string, Failure>;
+
+Output show(const Options& options, const Answer& answer,
+            const std::function<std::string(const json&)>& view) {
+    if (!answer) return std::unexpected(answer.error());
+    // Only ASCII: names from outside must not reach the terminal as control characters through this door
+    // either.
+    if (options.as_json) return answer->dump(2, ' ', true) + "\n";
+    return view(*answer);
+}
+
+Output run_preload(const Options& options, const Client& client) {
+    auto view = [&](const json& job) {
+        return fmt::format(
+            "{}: {} of {}{}\n", escape(job.at("what").get<std::string>()),
+            format_bytes(job.at("done_bytes").get<uint64_t>()),
+            format_bytes(job.at("total_bytes").get<uint64_t>()),
+            options.no_wait ? fmt::format(", goes on as job {}", job.at("job").get<uint64_t>()) : "");
+    };
+    return show(options, preload(client, model_argument(options.model), !options.no_wait), view);
+}
+
+Output run_evict(const Options& options, const Client& client) {
+    return show(options, client.call("POST", model_target(options, "evict")), [&](const json& answer) {
+        return fmt::format("{}: dropped {}\n", escape(options.model),
+                           format_bytes(answer.at("evicted_bytes").get<uint64_t>()));
+    });
+}
+
+Output run_budget(const Options& options, const Client& client) {
+    auto bytes = parse_bytes(options.size);
+    if (!bytes) return std::unexpected(Failure{Exit::usage, bytes.error().text()});
+    return show(options, client.call("PUT", "/v1/budget", json{{"bytes", *bytes}}.dump()),
+                [](const json& status) {
+                    return fmt::format("budget {}, in memory {}\n",
+                                       format_bytes(status.at("budget_bytes").get<uint64_t>()),
+                                       format_bytes(status.at("resident_bytes").get<uint64_t>()));
+                });
+}
+
+struct Command {
+    const char* name;
+    const char* help;
+    const char* argument;  // "MODEL", "SIZE" or none
+    Output (*run)(const Options& options, const Client& client);
+};
+
+using Opt = const Options&;
+using Cli = const Client&;
+// clang-format off
+constexpr Command kCommands[] = {
+    {"status",   "What runs, memory in use, faults, reads, what this machine can't do", nullptr,
+        [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/status"), view_status); }},
+    {"models",   "The weight files and how much of each is in memory", nullptr,
+        [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/models"), view_models); }},
+    {"sessions", "The attached processes", nullptr,
+        [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/sessions"), view_sessions); }},
+    {"tiers",    "The places that weights live in: capacity and use", nullptr,
+        [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/tiers"), view_tiers); }},
+    {"tensors",  "What of a model is in memory, by layer", "MODEL",
+        [](Opt o, Cli c) { return show(o, c.call("GET", model_target(o, "tensors")), [&](const json& a) { return view_tensors(a, o.each_tensor); }); }},
+    {"preload",  "Read a model into memory, up to the budget; interrupting tierctl does not stop it", "MODEL", run_preload},
+    {"pin",      "Never evict a model's extents (reads nothing: combine with preload)", "MODEL",
+        [](Opt o, Cli c) { return show(o, c.call("POST", model_target(o, "pin")), view_model_line); }},
+    {"unpin",    "Let a model's extents be evicted again", "MODEL",
+        [](Opt o, Cli c) { return show(o, c.call("POST", model_target(o, "unpin")), view_model_line); }},
+    {"evict",    "Drop what of a model is in memory and not pinned", "MODEL", run_evict},
+    {"budget",   "Give weights at most this much memory, until tierd ends", "SIZE", run_budget},
+};
+// clang-format on
+
+void add_commands(CLI::App& app, Options& options, const Command*& chosen) {
+    for (const Command& command : kCommands) {
+        CLI::App* sub = app.add_subcommand(command.name, command.help);
+        sub->add_flag("--json", options.as_json, "Print tierd's answer as JSON (docs/openapi.json)");
+        std::string_view argument = command.argument == nullptr ? "" : command.argument;
+        if (argument == "MODEL")
+            sub->add_option("MODEL", options.model,
+                            "Name, path, or number of a file, as `tierctl models` shows them")
+                ->required();
+        if (argument == "SIZE") sub->add_option("SIZE", options.size, "Such as 48GiB or 512MiB")->required();
+        sub->callback([&chosen, &command] { chosen = &command; });
+    }
+    app.get_subcommand("tensors")->add_flag("--tensors", options.each_tensor, "Show each tensor too");
+    app.get_subcommand("preload")->add_flag("--no-wait", options.no_wait, "Start it and return at once");
+}
+
+int run(int argc, char** argv) {
+    CLI::App app("Looks at and steers tierd, the memory manager for model weights.", "tierctl");
+    Options options;
+    const Command* chosen = nullptr;
+    app.footer(kExamples);
+    app.set_version_flag("--version", std::string("tierctl " TIERD_VERSION));
+    app.add_option("--socket", options.socket, "tierd's control socket")
+        ->envname("TIERD_CONTROL_SOCKET")
+        ->capture_default_str();
+    app.require_subcommand(1);
+    app.fallthrough();  // --socket may stand behind the command too
+    add_commands(app, options, chosen);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? static_cast<int>(Exit::ok) : static_cast<int>(Exit::usage);
+    }
+    Output output = chosen->run(options, Client(options.socket));
+    if (!output) {
+        fmt::print(stderr, "tierctl: {}\n", escape(output.error().text));
+        return static_cast<int>(output.error().exit);
+    }
+    if (std::fwrite(output->data(), 1, output->size(), stdout) != output->size() ||
+        std::fflush(stdout) != 0) {
+        fmt::print(stderr, "tierctl: could not write the answer: {}\n", std::strerror(errno));
+        return static_cast<int>(Exit::failed);
+    }
+    return static_cast<int>(Exit::ok);
+}
+
+}  // namespace
+}  // namespace tierd
+
+int main(int argc, char** argv) {
+    try {
+        return tierd::run(argc, argv);
+    } catch (const nlohmann::json::exception& trouble) {
+        fmt::print(
+            stderr,
+            "tierctl: tierd's answer is not what this version expects ({}); are both of one version?\n",
+            tierd::escape(trouble.what()));
+    } catch (const std::exception& trouble) {
+        fmt::print(stderr, "tierctl: {}\n", tierd::escape(trouble.what()));
+    }
+    return static_cast<int>(tierd::Exit::failed);
+}

@@ -1,0 +1,150 @@
+#include "cli/tierctl/view.h"
+
+#include <fmt/format.h>
+
+#include "cli/tierctl/text.h"
+#include "lib/base/bytes.h"
+
+namespace tierd {
+namespace {
+
+using nlohmann::json;
+
+constexpr auto kRight = Table::Align::right;
+
+uint64_t number(const json& row, const char* key) {
+    return row.at(key).get<uint64_t>();
+}
+std::string count(const json& row, const char* key) {
+    return std::to_string(number(row, key));
+}
+std::string size(const json& row, const char* key) {
+    return format_bytes(number(row, key));
+}
+std::string text(const json& row, const char* key) {
+    return row.at(key).get<std::string>();
+}
+std::string or_dash(const json& row, const char* key) {
+    return row.at(key).is_null() ? "-" : count(row, key);
+}
+
+std::string resident_share(const json& row, const char* whole) {
+    return percent(number(row, "resident_bytes"), number(row, whole));
+}
+
+std::string model_notes(const json& model) {
+    std::string notes;
+    auto add = [&](const std::string& note) { notes += (notes.empty() ? "" : ", ") + note; };
+    if (model.at("changed").get<bool>()) add("changed on disk: served by the kernel");
+    if (!text(model, "header_error").empty()) add("no tensors: " + text(model, "header_error"));
+    if (model.at("order_learned").get<bool>()) add("order learned");
+    return notes;
+}
+
+std::string counters_text(const json& c) {
+    return fmt::format("faults     {} waited for a read, {} joined one, {} only mapped; slowest {}\n",
+                       number(c, "faults_missing"), number(c, "faults_joined"), number(c, "faults_minor"),
+                       duration(number(c, "slowest_fault_ns"))) +
+           fmt::format(
+               "reads      {}; extents: {} on demand, {} ahead ({} in vain), {} preloaded; {} errors\n",
+               size(c, "bytes_read"), number(c, "fills_demand"), number(c, "fills_read_ahead"),
+               number(c, "fills_wasted"), number(c, "fills_preload"), number(c, "read_errors")) +
+           fmt::format("evictions  {} in {} extents\n", size(c, "bytes_evicted"), number(c, "evictions"));
+}
+
+}  // namespace
+
+std::string view_status(const json& s) {
+    std::string out = fmt::format("tierd      {}, up {}, policy {}\n", escape(text(s, "version")),
+                                  duration(number(s, "uptime_ns")), escape(text(s, "policy")));
+    out += fmt::format("memory     {} of {} ({}), most so far {}, pinned {}\n", size(s, "resident_bytes"),
+                       size(s, "budget_bytes"), resident_share(s, "budget_bytes"),
+                       size(s, "resident_peak_bytes"), size(s, "pinned_bytes"));
+    out +=
+        fmt::format("serving    {} weight files, {} sessions\n", number(s, "models"), number(s, "sessions"));
+    out += counters_text(s.at("counters"));
+    for (const json& note : s.at("notes")) out += "note       " + escape(note.get<std::string>()) + "\n";
+    return out;
+}
+
+std::string view_models(const json& answer) {
+    Table table({{"FILE", kRight},
+                 {"MODEL"},
+                 {"FORMAT"},
+                 {"SIZE", kRight},
+                 {"IN MEMORY", kRight},
+                 {"SHARE", kRight},
+                 {"PINNED", kRight},
+                 {"SESSIONS", kRight},
+                 {"BACKING"},
+                 {"NOTES"}});
+    for (const json& m : answer.at("models"))
+        table.add({count(m, "file"), text(m, "name"), text(m, "format"), size(m, "file_bytes"),
+                   size(m, "resident_bytes"), resident_share(m, "file_bytes"), size(m, "pinned_bytes"),
+                   count(m, "sessions"), text(m, "backing"), model_notes(m)});
+    return table.text();
+}
+
+std::string view_sessions(const json& answer) {
+    Table table({{"SESSION", kRight},
+                 {"PID", kRight},
+                 {"UID", kRight},
+                 {"COMMAND"},
+                 {"REGIONS", kRight},
+                 {"MAPPED", kRight},
+                 {"MISSES", kRight},
+                 {"MAPS", kRight},
+                 {"SLOWEST", kRight},
+                 {"NOTES"}});
+    for (const json& s : answer.at("sessions"))
+        table.add({count(s, "session"), count(s, "pid"), count(s, "uid"), text(s, "command"),
+                   count(s, "regions"), size(s, "mapped_bytes"), count(s, "faults_missing"),
+                   count(s, "faults_minor"), duration(number(s, "slowest_fault_ns")),
+                   s.at("user_mode_faults").get<bool>() ? "no faults in system calls" : ""});
+    return table.text();
+}
+
+std::string view_tiers(const json& answer) {
+    Table table({{"TIER"}, {"KIND"}, {"CAPACITY", kRight}, {"USED", kRight}, {"SHARE", kRight}});
+    for (const json& t : answer.at("tiers"))
+        table.add({text(t, "name"), text(t, "kind"), size(t, "capacity_bytes"), size(t, "used_bytes"),
+                   percent(number(t, "used_bytes"), number(t, "capacity_bytes"))});
+    return table.text();
+}
+
+std::string view_tensors(const json& answer, bool each) {
+    std::string out = view_model_line(answer.at("model")) + "\n";
+    Table layers({{"LAYER", kRight},
+                  {"SIZE", kRight},
+                  {"IN MEMORY", kRight},
+                  {"SHARE", kRight},
+                  {""},
+                  {"TOUCHES", kRight}});
+    for (const json& l : answer.at("layers"))
+        layers.add({or_dash(l, "layer"), size(l, "bytes"), size(l, "resident_bytes"),
+                    resident_share(l, "bytes"), bar(number(l, "resident_bytes"), number(l, "bytes"), 20),
+                    count(l, "touches")});
+    out += layers.text();
+    if (!each) return out;
+    Table tensors({{"TENSOR"},
+                   {"TYPE"},
+                   {"ROLE"},
+                   {"LAYER", kRight},
+                   {"EXPERT", kRight},
+                   {"SIZE", kRight},
+                   {"IN MEMORY", kRight},
+                   {"SHARE", kRight}});
+    for (const json& t : answer.at("tensors"))
+        tensors.add({text(t, "name"), text(t, "dtype"), text(t, "role"), or_dash(t, "layer"),
+                     or_dash(t, "expert"), size(t, "bytes"), size(t, "resident_bytes"),
+                     resident_share(t, "bytes")});
+    return out + "\n" + tensors.text();
+}
+
+std::string view_model_line(const json& m) {
+    return fmt::format("{}: {} of {} in memory ({}), pinned {}\n", escape(text(m, "name")),
+                       size(m, "resident_bytes"), size(m, "file_bytes"), resident_share(m, "file_bytes"),
+                       size(m, "pinned_bytes"));
+}
+
+}  // namespace tierd
