@@ -1,0 +1,33 @@
+// calls.h - what an engine's calls on mappings mean where they meet ours.
+//
+// Every function takes the arguments of the system call of its name and answers like it: a result, or a
+// negative errno. Ranges may span our regions, other mappings and holes; each part gets what it is due.
+//
+// Invariant: tierd hears of what is no longer mapped before anything else can be mapped there on its arenas.
+// Callers:   any thread, without the shim's locks.
+#pragma once
+
+#include <stdint.h>
+
+namespace tierd::shim {
+
+// True when a part of the range is ours. Cheap for most that is not; every function below asks it first.
+bool is_ours(uint64_t begin, uint64_t length_bytes);
+
+long unmap(uint64_t begin, uint64_t length_bytes);
+long remap(uint64_t begin, uint64_t length_bytes, uint64_t new_length_bytes, int flags, uint64_t new_address);
+// `key` -1: mprotect(2); else pkey_mprotect(2).
+long protect(uint64_t begin, uint64_t length_bytes, int prot, int key);
+long advise(uint64_t begin, uint64_t length_bytes, int advice);
+
+// mlock(2) and mlock2(2) with `flags`. tierd's budget rules what is in memory: on our regions this is advice
+// to fill them.
+long lock_memory(uint64_t begin, uint64_t length_bytes, int flags);
+long unlock_memory(uint64_t begin, uint64_t length_bytes);
+long lock_all_memory(int flags);
+long unlock_all_memory();
+
+// Something else is about to be mapped over the range: our regions in it become the kernel's first.
+void make_way(uint64_t begin, uint64_t length_bytes);
+
+}  // namespace tierd::shim
