@@ -1,0 +1,196 @@
+#define BOOST_TEST_MODULE engine
+#include <boost/test/unit_test.hpp>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "tests/integration/direct_client.h"
+
+using namespace tierd;
+using namespace tierd::test;
+
+namespace {
+
+constexpr uint64_t kFileBytes = 64 * kMiB + 12345;
+
+unsigned char byte_at(uint64_t offset) {
+    return static_cast<unsigned char>((offset * 2654435761u + (offset >> 13)) >> 7);
+}
+
+struct Fixture {
+    Fixture() {
+        directory =
+            std::filesystem::temp_directory_path() / ("tierd-engine-test-" + std::to_string(::getpid()));
+        std::filesystem::create_directories(directory);
+        path = (directory / "model.weights").string();
+        std::vector<char> bytes(kFileBytes);
+        for (uint64_t i = 0; i < kFileBytes; i++) bytes[i] = static_cast<char>(byte_at(i));
+        std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    }
+    ~Fixture() { std::filesystem::remove_all(directory); }
+
+    std::unique_ptr<Engine> start(uint64_t budget_bytes, const std::string& policy = "auto",
+                                  uint64_t extent = 2 * kMiB, HugePages huge = HugePages::automatic) {
+        auto engine = Engine::start(
+            {.budget_bytes = budget_bytes, .extent_bytes = extent, .huge_pages = huge, .policy = policy});
+        BOOST_REQUIRE_MESSAGE(engine.has_value(), (engine ? "" : engine.error().text()));
+        return std::move(*engine);
+    }
+
+    std::filesystem::path directory;
+    std::string path;
+};
+
+uint64_t wrong_bytes(const unsigned char* at, uint64_t begin, uint64_t end, uint64_t step = 1) {
+    uint64_t wrong = 0;
+    for (uint64_t i = begin; i < end; i += step) wrong += at[i] != byte_at(i);
+    return wrong;
+}
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_CASE(a_mapped_file_reads_as_the_file_does, Fixture) {
+    auto engine = start(256 * kMiB);
+    DirectClient client(*engine);
+    BOOST_TEST(wrong_bytes(client.map(path), 0, kFileBytes) == 0u);
+    auto status = engine->status().value();
+    BOOST_TEST(status.counters.bytes_read == kFileBytes);
+    BOOST_TEST(status.resident_bytes <= status.budget_bytes);
+}
+
+BOOST_FIXTURE_TEST_CASE(every_policy_and_extent_size_serves_right_bytes_within_a_small_budget, Fixture) {
+    for (const char* policy : {"lru", "sweep", "auto"}) {
+        for (uint64_t extent : {64 * kKiB, 2 * kMiB}) {
+            auto engine = start(16 * kMiB, policy, extent);
+            DirectClient client(*engine);
+            const unsigned char* at = client.map(path);
+            for (int pass = 0; pass < 3; pass++) BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 97) == 0u);
+            auto status = engine->status().value();
+            BOOST_TEST(status.resident_peak_bytes <= 16 * kMiB);
+            BOOST_TEST(status.counters.evictions > 0u);
+        }
+    }
+}
+
+BOOST_FIXTURE_TEST_CASE(many_threads_and_two_clients_share_one_copy_under_eviction, Fixture) {
+    auto engine = start(24 * kMiB);
+    DirectClient first(*engine), second(*engine);
+    const unsigned char* maps[] = {first.map(path), second.map(path)};
+    std::atomic<uint64_t> wrong = 0;
+    std::vector<std::thread> readers;
+    for (unsigned reader = 0; reader < 8; reader++)
+        readers.emplace_back([&, reader] {
+            uint64_t seed = reader + 1;
+            for (int i = 0; i < 400; i++) {
+                seed = seed * 6364136223846793005u + 1442695040888963407u;
+                uint64_t begin = (seed >> 20) % (kFileBytes - 5000);
+                wrong += wrong_bytes(maps[reader % 2], begin, begin + 5000, 31);
+            }
+        });
+    for (auto& reader : readers) reader.join();
+    BOOST_TEST(wrong == 0u);
+    BOOST_TEST(engine->status().value().resident_peak_bytes <= 24 * kMiB);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_session_that_dies_leaves_the_arena_intact, Fixture) {
+    auto engine = start(256 * kMiB);
+    {
+        BOOST_TEST(wrong_bytes(DirectClient(*engine).map(path), 0, kFileBytes, 4096) == 0u);
+    }
+    uint64_t read_before = engine->status().value().counters.bytes_read;
+    DirectClient again(*engine);
+    BOOST_TEST(wrong_bytes(again.map(path), 0, kFileBytes, 61) == 0u);
+    BOOST_TEST(engine->status().value().counters.bytes_read == read_before);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_file_that_changes_is_served_no_longer, Fixture) {
+    auto engine = start(256 * kMiB);
+    DirectClient client(*engine);
+    const unsigned char* at = client.map(path);
+    BOOST_TEST(wrong_bytes(at, 0, 4 * kMiB, 1024) == 0u);
+    std::fstream(path, std::ios::in | std::ios::out | std::ios::binary).write("changed", 7);
+    auto order = [&] {
+        pollfd wait{client.notice_fd(), POLLIN, 0};
+        BOOST_REQUIRE(::poll(&wait, 1, 10'000) == 1);
+        return receive_packet(client.notice_fd()).value().as<wire::FallBack>().value();
+    }();
+    BOOST_TEST((order.header.kind == wire::Kind::fall_back));
+    BOOST_TEST(order.length_bytes >= kFileBytes);
+    auto models = engine->models().value();
+    BOOST_REQUIRE(models.size() == 1u);
+    BOOST_TEST(models[0].changed);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_smaller_budget_evicts_at_once_and_pins_are_kept, Fixture) {
+    auto engine = start(256 * kMiB);
+    DirectClient client(*engine);
+    const unsigned char* at = client.map(path);
+    BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 4096) == 0u);
+    BOOST_TEST(!engine->set_budget(1 * kMiB).has_value());
+    BOOST_REQUIRE(engine->set_budget(32 * kMiB).has_value());
+    BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 4096) == 0u);
+    // Evictions have begun, beside the reader; nothing can be filled until they have caught up.
+    auto resident_bytes = [&] { return engine->status().value().resident_bytes; };
+    for (int i = 0; i < 5000 && resident_bytes() > 32 * kMiB; i++)
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    BOOST_TEST(resident_bytes() <= 32 * kMiB);
+    BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 4096) == 0u);
+    BOOST_TEST(resident_bytes() <= 32 * kMiB);
+    BOOST_TEST(!engine->pin("model.weights").has_value());
+    BOOST_REQUIRE(engine->set_budget(128 * kMiB).has_value());
+    BOOST_REQUIRE(engine->pin("model.weights").has_value());
+    BOOST_TEST(engine->evict("model.weights").value() == 0u);
+    BOOST_REQUIRE(engine->unpin("model.weights").has_value());
+    BOOST_TEST(engine->evict("model.weights").value() > 0u);
+    BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 97) == 0u);
+}
+
+BOOST_FIXTURE_TEST_CASE(preload_reads_the_whole_model_and_says_how_far_it_is, Fixture) {
+    auto engine = start(256 * kMiB);
+    auto job = engine->preload(path);
+    BOOST_REQUIRE_MESSAGE(job.has_value(), (job ? "" : job.error().text()));
+    JobStatus status = *job;
+    for (int i = 0; i < 1000 && !status.finished; i++) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        status = engine->job(job->job).value();
+    }
+    BOOST_TEST(status.finished);
+    BOOST_TEST(status.error == "");
+    BOOST_TEST(status.done_bytes == kFileBytes);
+    BOOST_TEST(engine->models().value()[0].resident_bytes == kFileBytes);
+    BOOST_TEST(!engine->preload("no-such-model").has_value());
+}
+
+BOOST_FIXTURE_TEST_CASE(hugetlb_arenas_serve_right_bytes_where_pages_can_be_had, Fixture) {
+    auto engine = start(32 * kMiB, "auto", 2 * kMiB, HugePages::hugetlb);
+    DirectClient client(*engine);
+    const unsigned char* at = client.map(path);
+    for (int pass = 0; pass < 2; pass++) BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 97) == 0u);
+    BOOST_TEST(engine->models().value()[0].backing == "hugetlb 2m");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_name_that_several_models_share_is_not_acted_on, Fixture) {
+    std::filesystem::create_directories(directory / "other");
+    std::string twin = (directory / "other" / "model.weights").string();
+    std::filesystem::copy_file(path, twin);
+    auto engine = start(256 * kMiB);
+    DirectClient client(*engine);
+    client.map(path);
+    client.map(twin);
+    auto pinned = engine->pin("model.weights");
+    BOOST_REQUIRE(!pinned.has_value());
+    BOOST_TEST((pinned.error().code == Code::bad_input));
+    BOOST_TEST(engine->pin(twin).has_value());
+}
+
+BOOST_AUTO_TEST_CASE(impossible_settings_are_refused_with_what_to_change) {
+    for (EngineConfig config :
+         {EngineConfig{.budget_bytes = kMiB}, EngineConfig{.budget_bytes = kGiB, .extent_bytes = 3 * kMiB},
+          EngineConfig{.budget_bytes = kGiB, .policy = "magic"}}) {
+        auto engine = Engine::start(config);
+        BOOST_REQUIRE(!engine.has_value());
+        BOOST_TEST((engine.error().code == Code::bad_config));
+        BOOST_TEST(engine.error().hint != "");
+    }
+}

@@ -1,0 +1,170 @@
+// fake_control.h - an engine for tests of the control API: answers from plain fields, remembers the
+// questions.
+//
+// Owns:      the values that a test sets while no server runs (one that runs is stopped first).
+// Callers:   the server's threads; a test reads what was asked through calls().
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "lib/base/bytes.h"
+#include "lib/engine/control.h"
+
+namespace tierd {
+
+// A folder that goes with its content.
+class TempFolder {
+  public:
+    TempFolder() {
+        char form[] = "/tmp/tierd_test_XXXXXX";
+        if (::mkdtemp(form) == nullptr) throw std::runtime_error("mkdtemp failed");
+        path_ = form;
+    }
+    ~TempFolder() { std::filesystem::remove_all(path_); }
+    TempFolder(const TempFolder&) = delete;
+    TempFolder& operator=(const TempFolder&) = delete;
+    std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+  private:
+    std::string path_;
+};
+
+class FakeControl : public Control {
+  public:
+    FakeControl() {
+        engine.version = "0.1";
+        engine.uptime_ns = 3'661'000'000'000;
+        engine.policy = "sweep";
+        engine.budget_bytes = 8 * kGiB;
+        engine.resident_bytes = 3 * kGiB;
+        engine.resident_peak_bytes = 4 * kGiB;
+        engine.models = 1;
+        engine.sessions = 1;
+        engine.notes = {"no hugetlb pages are reserved"};
+        engine.counters.faults_missing = 17;
+        engine.counters.bytes_read = 5 * kGiB;
+        engine.counters.slowest_fault_ns = 12'500'000;
+
+        ModelStatus model;
+        model.file = 1;
+        model.name = "gemma.gguf";
+        model.path = "/models/gemma.gguf";
+        model.format = "gguf";
+        model.architecture = "gemma";
+        model.backing = "shmem thp";
+        model.file_bytes = 4 * kGiB;
+        model.extent_bytes = 2 * kMiB;
+        model.extents = 2048;
+        model.resident_extents = 1536;
+        model.resident_bytes = 3 * kGiB;
+        model.sessions = 1;
+        model.tensors = 3;
+        model.order_learned = true;
+        known = {model};
+
+        attached = {{7, 4242, 1000, "llama-server", 1, 4 * kGiB, 17, 30, 12'500'000, false}};
+        memory = {{"dram0", "dram", 8 * kGiB, 3 * kGiB}};
+        layers = {{-1, kGiB, kGiB, 9}, {0, kGiB, kGiB, 8}, {1, 2 * kGiB, kGiB, 4}};
+        inside = {{"token_embd.weight", "F16", "embedding", -1, -1, kGiB, kGiB},
+                  {"blk.0.attn_q.weight", "Q8_0", "attention", 0, -1, kGiB, kGiB},
+                  {"blk.1.ffn_up_exps.weight[3]", "Q4_K", "expert", 1, 3, 2 * kGiB, kGiB}};
+        work = {5, "preload gemma.gguf", 0, 4 * kGiB, false, ""};
+    }
+
+    Result<EngineStatus> status() override {
+        note("status");
+        if (broken) throw std::runtime_error("the engine broke");
+        return engine;
+    }
+    Result<std::vector<ModelStatus>> models() override {
+        note("models");
+        return known;
+    }
+    Result<std::vector<SessionStatus>> sessions() override {
+        note("sessions");
+        return attached;
+    }
+    Result<std::vector<TierStatus>> tiers() override {
+        note("tiers");
+        return memory;
+    }
+    Result<ModelDetail> tensors(const std::string& model) override {
+        auto found = find("tensors", model);
+        if (!found) return std::unexpected(found.error());
+        return ModelDetail{*found, layers, inside};
+    }
+    Result<JobStatus> preload(const std::string& model) override {
+        auto found = find("preload", model);
+        if (!found) return std::unexpected(found.error());
+        return work;
+    }
+    // Each look finds the job a quarter further.
+    Result<JobStatus> job(uint64_t number) override {
+        note("job " + std::to_string(number));
+        if (number != work.job)
+            return fail(Code::not_found, "find job", std::to_string(number), "preload gives the number");
+        std::lock_guard lock(mutex_);
+        if (!job_error.empty()) work.error = job_error;
+        work.done_bytes = std::min(work.total_bytes, work.done_bytes + work.total_bytes / 4);
+        work.finished = work.done_bytes == work.total_bytes || !job_error.empty();
+        return work;
+    }
+    Result<ModelStatus> pin(const std::string& model) override {
+        if (pins_too_large) return fail(Code::no_space, "pin", model, "raise the budget first");
+        return find("pin", model);
+    }
+    Result<ModelStatus> unpin(const std::string& model) override { return find("unpin", model); }
+    Result<uint64_t> evict(const std::string& model) override {
+        auto found = find("evict", model);
+        if (!found) return std::unexpected(found.error());
+        return found->resident_bytes;
+    }
+    Result<EngineStatus> set_budget(uint64_t budget_bytes) override {
+        note("budget " + std::to_string(budget_bytes));
+        if (budget_bytes < 8 * kMiB) return fail(Code::bad_input, "set budget", {}, "at least 8 MiB");
+        EngineStatus changed = engine;
+        changed.budget_bytes = budget_bytes;
+        return changed;
+    }
+
+    std::vector<std::string> calls() {
+        std::lock_guard lock(mutex_);
+        return asked_;
+    }
+
+    EngineStatus engine;
+    std::vector<ModelStatus> known;
+    std::vector<SessionStatus> attached;
+    std::vector<TierStatus> memory;
+    std::vector<LayerStatus> layers;
+    std::vector<TensorStatus> inside;
+    JobStatus work;
+    std::string job_error;
+    bool pins_too_large = false;
+    bool broken = false;
+
+  private:
+    void note(const std::string& call) {
+        std::lock_guard lock(mutex_);
+        asked_.push_back(call);
+    }
+    Result<ModelStatus> find(const std::string& what, const std::string& name) {
+        note(what + " " + name);
+        for (const ModelStatus& model : known)
+            if (name == model.name || name == model.path || name == std::to_string(model.file)) return model;
+        return fail(Code::not_found, "find model", name, "GET /v1/models lists what is known");
+    }
+
+    std::mutex mutex_;  // guards asked_ and the job's progress
+    std::vector<std::string> asked_;
+};
+
+}  // namespace tierd
