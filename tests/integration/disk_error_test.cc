@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include <boost/test/unit_test.hpp>
 
@@ -33,7 +34,11 @@ class FailingDisk {
                                        log_) == 0;
     }
     ~FailingDisk() {
-        if (mounted_) run_program({"/bin/umount", mount_}, log_);
+        // The kernel lets go of an ended process's io_uring, and with it of the file, some time later.
+        for (int i = 0; mounted_ && i < 200; i++) {
+            if (run_program({"/bin/umount", mount_}, log_) == 0) return;
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        }
     }
     FailingDisk(FailingDisk&&) = delete;
     bool mounted() const { return mounted_; }
