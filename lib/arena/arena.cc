@@ -44,7 +44,6 @@ Result<Arena> Arena::adopt(Fd writable, Fd readonly, uint64_t length_bytes, Back
     if (::ftruncate(writable.get(), static_cast<off_t>(length_bytes)) != 0) return os_error("size arena");
     auto mapping = map_aligned(writable.get(), length_bytes);
     if (!mapping) return std::unexpected(mapping.error());
-    if (backing == Backing::shmem_thp) ::madvise(mapping->data(), length_bytes, MADV_HUGEPAGE);
     // A child of tierd (there should be none) must not keep weights alive.
     ::madvise(mapping->data(), length_bytes, MADV_DONTFORK);
     return Arena(std::move(writable), std::move(readonly), std::move(*mapping), backing);
@@ -52,6 +51,10 @@ Result<Arena> Arena::adopt(Fd writable, Fd readonly, uint64_t length_bytes, Back
 
 uint64_t Arena::page_bytes() const {
     return backing_ == Backing::hugetlb ? 2 * kMiB : 4 * kKiB;
+}
+
+void Arena::want_huge_pages(uint64_t offset_bytes, uint64_t length_bytes) const {
+    if (backing_ == Backing::shmem_thp) ::madvise(at(offset_bytes), length_bytes, MADV_HUGEPAGE);
 }
 
 Result<void> Arena::reserve(uint64_t offset_bytes, uint64_t length_bytes) const {

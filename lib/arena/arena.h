@@ -33,6 +33,11 @@ class Arena {
     uint64_t page_bytes() const;  // what addresses of client mappings must be congruent to
     Backing backing() const { return backing_; }
     int readonly_fd() const { return readonly_.get(); }
+    int writable_fd() const { return writable_.get(); }  // never leaves tierd
+
+    // Fills of the range through at() take transparent huge pages from now on, where the arena can have them.
+    // Elsewhere pages stay small, whatever is written there. madvise(2).
+    void want_huge_pages(uint64_t offset_bytes, uint64_t length_bytes) const;
 
     // Makes sure that filling the range can't run out of pages half-way. Only hugetlb has anything to do: a
     // touch without a free page would be SIGBUS. Errors: no_space.

@@ -56,7 +56,7 @@ ArenaStore::~ArenaStore() {
 // A mount of our own takes huge pages without touching the system's shmem_enabled. fsopen(2), fsmount(2).
 void ArenaStore::open_huge_tmpfs() {
     Fd context(::fsopen("tmpfs", FSOPEN_CLOEXEC));
-    bool made = context && ::fsconfig(context.get(), FSCONFIG_SET_STRING, "huge", "always", 0) == 0 &&
+    bool made = context && ::fsconfig(context.get(), FSCONFIG_SET_STRING, "huge", "advise", 0) == 0 &&
                 ::fsconfig(context.get(), FSCONFIG_SET_STRING, "size", "0", 0) == 0 &&
                 ::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0;
     if (made) tmpfs_ = Fd(::fsmount(context.get(), FSMOUNT_CLOEXEC, 0));

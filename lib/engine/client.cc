@@ -6,7 +6,7 @@ namespace tierd {
 
 AddressRange range_of(const Region& region, ExtentId id) {
     uint64_t begin = std::max(region.file->offset_of(id), region.offset_bytes);
-    uint64_t end = std::min(region.file->offset_of(id) + region.file->extent_bytes,
+    uint64_t end = std::min(region.file->offset_of(id) + region.file->memory_of(id),
                             region.offset_bytes + region.length_bytes);
     if (begin >= end) return {};
     return {region.address + (begin - region.offset_bytes), end - begin};

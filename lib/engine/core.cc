@@ -50,6 +50,7 @@ void watch_readable(const Fd& epoll, int fd, uint64_t what) {
 Core::Core(const EngineConfig& config, Parts parts)
     : config_(config),
       reader_(std::move(parts.reader)),
+      bounce_(std::move(parts.bounce)),
       policy_(std::move(parts.policy)),
       table_(std::move(parts.table)),
       watch_(std::move(parts.watch)),
@@ -171,10 +172,16 @@ void Core::set_state(ExtentId id, tierd_extent_state next) {
         std::abort();
     }
     WeightFile& file = file_of(id);
-    if (row.state == TIERD_EXTENT_RESIDENT) file.resident_extents--;
+    if (row.state == TIERD_EXTENT_RESIDENT) {
+        file.resident_extents--;
+        file.resident_bytes -= file.memory_of(id);
+    }
     if (is_busy(row.state)) file.busy_extents--;
     row.state = next;
-    if (row.state == TIERD_EXTENT_RESIDENT) file.resident_extents++;
+    if (row.state == TIERD_EXTENT_RESIDENT) {
+        file.resident_extents++;
+        file.resident_bytes += file.memory_of(id);
+    }
     if (is_busy(row.state)) file.busy_extents++;
 }
 

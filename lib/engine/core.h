@@ -24,6 +24,7 @@
 #include "lib/engine/extent_table.h"
 #include "lib/engine/inotify.h"
 #include "lib/engine/mailbox.h"
+#include "lib/io/bounce_buffers.h"
 #include "lib/io/reader.h"
 #include "lib/session/wire.h"
 #include "lib/state/state_db.h"
@@ -40,6 +41,15 @@ enum class Started : uint8_t {
     yes,
     no_room,       // the budget has no room now
     no_huge_page,  // the budget has, the hugetlb pool has not
+    no_buffer,     // all bounce buffers are taken
+};
+
+// A fill under way.
+struct Fill {
+    FillReason reason = FillReason::demand;
+    uint8_t attempts = 0;                // reads tried again after an error
+    char* bounce = nullptr;              // where the bytes pass through; null: read in place
+    std::unique_ptr<struct statx> stat;  // of an identity check under way
 };
 
 // A toucher that waits for an extent.
@@ -61,6 +71,7 @@ class Core {
   public:
     struct Parts {
         std::unique_ptr<Reader> reader;
+        BounceBuffers bounce;
         std::unique_ptr<Policy> policy;
         ExtentTable table;
         FileWatch watch;
@@ -144,12 +155,17 @@ class Core {
     void on_completion(const Completion& completion);
     void on_read(ExtentId id, int64_t result);
     void on_stat(ExtentId id, int64_t result);
+    void store(ExtentId id);
+    void on_stored(ExtentId id, int64_t result);
+    FillReason end_fill(ExtentId id);
+    void fill_seams(ExtentId id, FillReason reason);
     void publish(ExtentId id);
     void fail_fill(ExtentId id, const std::string& why);
     void abandon_fill(ExtentId id);
     void take_decisions();
     void settle_waiters(ExtentId id);
     uint64_t queued_demand_bytes();
+    uint64_t wished_bytes(const std::deque<ExtentId>& queue);
     bool pump_one(std::deque<ExtentId>& queue, FillReason reason);
 
     // core_evictions.cc
@@ -178,6 +194,7 @@ class Core {
 
     const EngineConfig config_;
     std::unique_ptr<Reader> reader_;
+    BounceBuffers bounce_;
     std::unique_ptr<Policy> policy_;
     ExtentTable table_;
     FileWatch watch_;
@@ -201,9 +218,7 @@ class Core {
     uint64_t next_file_ = 1;
 
     std::unordered_map<ExtentId, std::vector<Waiter>> waiters_;
-    std::unordered_map<ExtentId, FillReason> reasons_;                   // of fills under way
-    std::unordered_map<ExtentId, std::unique_ptr<struct statx>> stats_;  // of identity checks under way
-    std::unordered_map<ExtentId, uint8_t> attempts_;                     // reads tried again after an error
+    std::unordered_map<ExtentId, Fill> fills_;  // under way
     std::deque<ExtentId> demand_;
     std::deque<ExtentId> ahead_;
     std::deque<ExtentId> will_need_;  // advised by clients; only ever fills memory that is free

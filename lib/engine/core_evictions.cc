@@ -21,7 +21,7 @@ bool Core::make_room(uint64_t bytes, bool for_demand) {
     for (ExtentId id : decisions_.evict) {
         if (freed >= missing) break;
         if (start_eviction(id))
-            freed += file_of(id).extent_bytes;
+            freed += file_of(id).memory_of(id);
         else
             counters_.decisions_refused++;
     }
@@ -46,7 +46,7 @@ uint64_t Core::evict_by_age(uint64_t bytes) {
     uint64_t freed = 0;
     for (auto& [age, id] : candidates) {
         if (freed >= bytes) break;
-        if (start_eviction(id)) freed += file_of(id).extent_bytes;
+        if (start_eviction(id)) freed += file_of(id).memory_of(id);
     }
     return freed;
 }
@@ -81,24 +81,24 @@ bool Core::start_eviction(ExtentId id) {
 void Core::release_memory(ExtentId id, bool was_published) {
     WeightFile& file = file_of(id);
     set_state(id, TIERD_EXTENT_EVICTING);
-    evicting_bytes_ += file.extent_bytes;
-    evictor_->post(
-        [mailbox = mailbox_, id, was_published, shared = slots_[file.slot], offset = file.offset_of(id)] {
-            auto released = shared->arena.release(offset, shared->extent_bytes);
-            if (!released) {
-                // Memory that can't be returned may hold half-read bytes. Dying sends everybody to the
-                // kernel's mapping.
-                spdlog::critical("{} of {}", released.error().text(), shared->path);
-                std::abort();
-            }
-            mailbox->post([id, was_published](Core& core) { core.on_released(id, was_published); });
-        });
+    evicting_bytes_ += file.memory_of(id);
+    evictor_->post([mailbox = mailbox_, id, was_published, shared = slots_[file.slot],
+                    offset = file.offset_of(id), length = file.memory_of(id)] {
+        auto released = shared->arena.release(offset, length);
+        if (!released) {
+            // Memory that can't be returned may hold half-read bytes. Dying sends everybody to the
+            // kernel's mapping.
+            spdlog::critical("{} of {}", released.error().text(), shared->path);
+            std::abort();
+        }
+        mailbox->post([id, was_published](Core& core) { core.on_released(id, was_published); });
+    });
 }
 
 void Core::on_released(ExtentId id, bool was_published) {
     WeightFile& file = file_of(id);
-    evicting_bytes_ -= file.extent_bytes;
-    dram_.give_back(file.extent_bytes);
+    evicting_bytes_ -= file.memory_of(id);
+    dram_.give_back(file.memory_of(id));
     if (was_published) {
         counters_.evictions++;
         counters_.bytes_evicted += file.bytes_in(id);

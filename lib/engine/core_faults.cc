@@ -157,7 +157,7 @@ void Core::check_deadlines() {
             if (client == nullptr) continue;
             spdlog::warn("pid {} waited {} ms for extent {} of {}: it goes on with the kernel's mapping",
                          client->peer.pid, config_.fault_deadline_ms, table_[id].index, file.path);
-            order_fall_back(*client, {file.number, file.offset_of(id), file.extent_bytes, {}});
+            order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}});
         }
     }
 }

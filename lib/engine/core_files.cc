@@ -79,7 +79,7 @@ Result<std::shared_ptr<WeightFile>> Core::adopt_file(std::shared_ptr<WeightFile>
     policy_->model_open(view(), {.model = file->slot,
                                  .first_extent = file->first_extent,
                                  .extent_count = file->extent_count,
-                                 .extent_bytes = file->extent_bytes,
+                                 .extent_bytes = file->layout.extent_bytes(),
                                  .file_bytes = file->size_bytes(),
                                  .order = file->order,
                                  .order_learned = file->order_learned});
@@ -97,7 +97,7 @@ void Core::fill_table(WeightFile& file) {
         row = {};
         row.model = file.slot;
         row.index = index;
-        row.bytes = file.bytes_in(file.first_extent + index);
+        row.bytes = file.memory_of(file.first_extent + index);
         ExtentLabel label = index < file.labels.size() ? file.labels[index] : ExtentLabel{};
         row.layer = label.layer;
         row.expert = label.expert;
@@ -154,11 +154,9 @@ Result<void> Core::map_region(uint64_t number, const RegionRequest& request, Fd 
                         .offset_bytes = request.offset_bytes,
                         .file = file});
     if (file->resident_extents > 0 && everything_fits()) {
-        uint32_t first = static_cast<uint32_t>(request.offset_bytes / file->extent_bytes);
-        uint64_t end =
-            (request.offset_bytes + request.length_bytes + file->extent_bytes - 1) / file->extent_bytes;
-        map_ahead_.push_back(
-            {number, file->number, first, std::min(static_cast<uint32_t>(end), file->extent_count)});
+        uint32_t first = file->layout.index_at(request.offset_bytes);
+        uint32_t last = file->layout.index_at(request.offset_bytes + request.length_bytes - 1);
+        map_ahead_.push_back({number, file->number, first, std::min(last + 1, file->extent_count)});
     }
     return {};
 }
@@ -180,9 +178,9 @@ Result<void> Core::will_need(uint64_t number, uint64_t address, uint64_t length_
     uint64_t begin = region->offset_bytes + (address - region->address);
     uint64_t end = std::min(begin + std::min(length_bytes, region->end() - address), file.size_bytes());
     for (uint32_t index : file.order) {
-        uint64_t offset = uint64_t{index} * file.extent_bytes;
         ExtentId id = file.first_extent + index;
-        if (offset + file.extent_bytes > begin && offset < end && table_[id].state == TIERD_EXTENT_ABSENT)
+        uint64_t offset = file.offset_of(id);
+        if (offset + file.memory_of(id) > begin && offset < end && table_[id].state == TIERD_EXTENT_ABSENT)
             will_need_.push_back(id);
     }
     return {};
@@ -245,10 +243,12 @@ void Core::mark_changed(WeightFile& file) {
 void Core::remember_order(WeightFile& file) {
     if (!file.recording || file.first_touches.empty() || file.changed || !state_) return;
     file.recording = false;
-    memory_->post([state = state_, key = identity_key(file.origin.identity),
-                   order = TouchOrder{file.extent_bytes, std::move(file.first_touches), realtime_ns()}] {
-        if (auto stored = state->store_order(key, order); !stored) spdlog::warn("{}", stored.error().text());
-    });
+    memory_->post(
+        [state = state_, key = identity_key(file.origin.identity),
+         order = TouchOrder{file.layout.fingerprint(), std::move(file.first_touches), realtime_ns()}] {
+            if (auto stored = state->store_order(key, order); !stored)
+                spdlog::warn("{}", stored.error().text());
+        });
     file.first_touches.clear();
 }
 
@@ -258,7 +258,7 @@ void Core::drop_file_if_idle(const std::shared_ptr<WeightFile>& file) {
 
 void Core::close_file(const std::shared_ptr<WeightFile>& file) {
     std::shared_ptr<WeightFile> keep = file;  // the caller's reference may be one of those dropped below
-    pinned_bytes_ -= keep->pinned_extents * keep->extent_bytes;
+    if (keep->pinned) pinned_bytes_ -= keep->memory_bytes();
     policy_->model_close(view(), keep->slot);
     if (keep->watch >= 0) watch_.remove(keep->watch);
     reader_->remove_file(keep->reader_file);

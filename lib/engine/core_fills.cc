@@ -16,6 +16,7 @@ namespace tierd {
 namespace {
 
 constexpr uint64_t kStatTag = 1ull << 62;
+constexpr uint64_t kStoreTag = 1ull << 61;
 constexpr size_t kMaxAhead = 256;    // read-ahead wishes kept; those that come too many are forgotten
 constexpr uint32_t kMaxReads = 200;  // below the ring's entries, with room for identity checks
 constexpr uint8_t kMaxAttempts = 3;
@@ -41,6 +42,7 @@ void Core::pump() {
             bool coming = begun == Started::yes;
             if (begun == Started::no_room) coming = make_room(queued_demand_bytes(), true);
             if (begun == Started::no_huge_page) coming = free_huge_page();
+            if (begun == Started::no_buffer) coming = true;
             if (begun != Started::yes && (coming || evicting_bytes_ > 0 || reads_in_flight_ > 0)) break;
             if (begun != Started::yes) abandon_fill(id);  // nothing can ever be freed for it
         }
@@ -63,7 +65,16 @@ void Core::pump() {
 uint64_t Core::queued_demand_bytes() {
     uint64_t bytes = 0;
     for (ExtentId id : demand_)
-        if (table_[id].state == TIERD_EXTENT_QUEUED) bytes += file_of(id).extent_bytes;
+        if (table_[id].state == TIERD_EXTENT_QUEUED) bytes += file_of(id).memory_of(id);
+    return bytes;
+}
+
+// Of the wishes that could be under way at once: room for several, so that evictions run beside the reads and
+// not between them.
+uint64_t Core::wished_bytes(const std::deque<ExtentId>& queue) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < std::min<size_t>(queue.size(), config_.io_depth); i++)
+        if (WeightFile* file = owner_of(queue[i])) bytes += file->memory_of(queue[i]);
     return bytes;
 }
 
@@ -74,10 +85,8 @@ bool Core::pump_one(std::deque<ExtentId>& queue, FillReason reason) {
     WeightFile* file = owner_of(id);
     if (file != nullptr && !file->changed && table_[id].state == TIERD_EXTENT_ABSENT) {
         Started begun = start_fill(id, reason);
-        // Room for several at once, so that evictions run beside the reads and not between them.
-        uint64_t wishes = std::min<uint64_t>(queue.size(), config_.io_depth);
-        bool coming = begun == Started::no_room && make_room(wishes * file->extent_bytes, false);
-        if (begun == Started::no_room && !coming) coming = evicting_bytes_ > 0;
+        bool coming = begun == Started::no_buffer;
+        if (begun == Started::no_room) coming = make_room(wished_bytes(queue), false) || evicting_bytes_ > 0;
         if (begun != Started::yes && !coming) queue.clear();
         if (begun != Started::yes) return false;
     }
@@ -100,17 +109,42 @@ void Core::pump_preloads() {
 // Grants memory and issues the read.
 Started Core::start_fill(ExtentId id, FillReason reason) {
     WeightFile& file = file_of(id);
-    if (!dram_.grant(file.extent_bytes)) return Started::no_room;
-    if (!file.arena.reserve(file.offset_of(id), file.extent_bytes)) {
-        dram_.give_back(file.extent_bytes);
-        return Started::no_huge_page;
+    Fill fill;
+    fill.reason = reason;
+    if (!dram_.grant(file.memory_of(id))) return Started::no_room;
+    Started refused = Started::yes;
+    if (file.bounces(id)) {
+        fill.bounce = bounce_.take();
+        if (fill.bounce == nullptr) refused = Started::no_buffer;
+    } else if (!file.arena.reserve(file.offset_of(id), file.memory_of(id))) {
+        refused = Started::no_huge_page;
+    }
+    if (refused != Started::yes) {
+        dram_.give_back(file.memory_of(id));
+        return refused;
     }
     set_state(id, TIERD_EXTENT_FILLING);
     table_[id].tier = TIERD_TIER_DRAM;
-    reasons_[id] = reason;
+    fills_[id] = std::move(fill);
     reads_in_flight_++;
-    if (!issue_read(id)) fail_fill(id, "the ring is full");
+    if (!issue_read(id)) {
+        fail_fill(id, "the ring is full");
+        return Started::yes;
+    }
+    fill_seams(id, reason);
     return Started::yes;
+}
+
+// The pages that a slice shares with its neighbours are touched with it.
+void Core::fill_seams(ExtentId id, FillReason reason) {
+    WeightFile& file = file_of(id);
+    if (file.layout.is_even() || file.layout.is_seam(id - file.first_extent)) return;
+    for (ExtentId seam : {id - 1, id + 1}) {
+        bool inside = seam >= file.first_extent && seam - file.first_extent < file.extent_count;
+        if (inside && file.layout.is_seam(seam - file.first_extent) && reads_in_flight_ < kMaxReads &&
+            table_[seam].state == TIERD_EXTENT_ABSENT)
+            start_fill(seam, reason);
+    }
 }
 
 bool Core::issue_read(ExtentId id) {
@@ -122,12 +156,14 @@ bool Core::issue_read(ExtentId id) {
                           .file = file.reader_file,
                           .offset_bytes = offset,
                           .length_bytes = static_cast<uint32_t>(length),
-                          .into = file.arena.at(offset)});
+                          .into = fills_[id].bounce ? fills_[id].bounce : file.arena.at(offset)});
 }
 
 void Core::on_completion(const Completion& completion) {
     if ((completion.tag & kStatTag) != 0)
         on_stat(static_cast<ExtentId>(completion.tag & ~kStatTag), completion.result);
+    else if ((completion.tag & kStoreTag) != 0)
+        on_stored(static_cast<ExtentId>(completion.tag & ~kStoreTag), completion.result);
     else
         on_read(static_cast<ExtentId>(completion.tag), completion.result);
 }
@@ -143,31 +179,30 @@ void Core::on_read(ExtentId id, int64_t result) {
     }
     if (result != file.bytes_in(id)) {
         // Once more: the error may have passed, and a short read of an unchanged file is only a short read.
-        if (++attempts_[id] < kMaxAttempts && issue_read(id)) return;
+        if (++fills_[id].attempts < kMaxAttempts && issue_read(id)) return;
         counters_.read_errors++;
         return fail_fill(
             id, result < 0 ? fmt::format("read error {}", -result) : "the file is shorter than it was");
     }
-    attempts_.erase(id);
     counters_.bytes_read += file.bytes_in(id);
     if (!file.origin.direct)
-        evictor_->post([shared = slots_[file.slot], offset = file.offset_of(id), length = file.extent_bytes] {
-            ::posix_fadvise(shared->origin.fd.get(), static_cast<off_t>(offset), static_cast<off_t>(length),
-                            POSIX_FADV_DONTNEED);
-        });
+        evictor_->post(
+            [shared = slots_[file.slot], offset = file.offset_of(id), length = file.memory_of(id)] {
+                ::posix_fadvise(shared->origin.fd.get(), static_cast<off_t>(offset),
+                                static_cast<off_t>(length), POSIX_FADV_DONTNEED);
+            });
     // The bytes count only if the file was still the same when they had been read.
     if (file.origin.local_disk) {
         if (!file.origin.unchanged()) mark_changed(file);
-        return file.changed ? fail_fill(id, "the file changed") : publish(id);
+        return file.changed ? fail_fill(id, "the file changed") : store(id);
     }
-    auto& into = stats_[id] = std::make_unique<struct statx>();
+    auto& into = fills_[id].stat = std::make_unique<struct statx>();
     if (!reader_->stat(kStatTag | id, file.origin.fd.get(), into.get())) fail_fill(id, "the ring is full");
 }
 
 void Core::on_stat(ExtentId id, int64_t result) {
     WeightFile& file = file_of(id);
-    auto stat = std::move(stats_[id]);
-    stats_.erase(id);
+    auto stat = std::move(fills_[id].stat);
     const FileIdentity& was = file.origin.identity;
     auto in_ns = [](const statx_timestamp& t) {
         return t.tv_sec * static_cast<int64_t>(kNsPerSecond) + t.tv_nsec;
@@ -175,15 +210,43 @@ void Core::on_stat(ExtentId id, int64_t result) {
     bool same = result == 0 && stat->stx_size == was.size_bytes && in_ns(stat->stx_mtime) == was.mtime_ns &&
                 in_ns(stat->stx_ctime) == was.ctime_ns;
     if (!same) mark_changed(file);
+    file.changed ? fail_fill(id, "the file changed") : store(id);
+}
+
+// Bytes that were read beside the arena go into it now.
+void Core::store(ExtentId id) {
+    WeightFile& file = file_of(id);
+    const char* bounce = fills_[id].bounce;
+    if (bounce == nullptr) return publish(id);
+    bool accepted = reader_->write({.tag = kStoreTag | id,
+                                    .fd = file.arena.writable_fd(),
+                                    .offset_bytes = file.offset_of(id),
+                                    .length_bytes = file.bytes_in(id),
+                                    .from = bounce});
+    if (!accepted) fail_fill(id, "the ring is full");
+}
+
+void Core::on_stored(ExtentId id, int64_t result) {
+    WeightFile& file = file_of(id);
+    if (result != file.bytes_in(id))
+        return fail_fill(id, fmt::format("its memory could not be written: {}", result));
     file.changed ? fail_fill(id, "the file changed") : publish(id);
+}
+
+// Forgets a fill, whether it went well or not. Returns why it was begun.
+FillReason Core::end_fill(ExtentId id) {
+    Fill& fill = fills_[id];
+    FillReason reason = fill.reason;
+    if (fill.bounce != nullptr) bounce_.give_back(fill.bounce);
+    fills_.erase(id);
+    reads_in_flight_--;
+    return reason;
 }
 
 // The bytes are there and right: from here on they may be mapped.
 void Core::publish(ExtentId id) {
     WeightFile& file = file_of(id);
-    FillReason reason = reasons_[id];
-    reasons_.erase(id);
-    reads_in_flight_--;
+    FillReason reason = end_fill(id);
     set_state(id, TIERD_EXTENT_RESIDENT);
     tierd_extent& row = table_[id];
     row.filled_ns = monotonic_ns();
@@ -200,6 +263,12 @@ void Core::publish(ExtentId id) {
     // keeps the read-ahead going, and costs little beside the read.
     if (reason == FillReason::preload && everything_fits() && row.state == TIERD_EXTENT_RESIDENT)
         map_for_all(file, id);
+    // A slice that was read with another of the same expert is touched next for certain.
+    bool slice = !file.layout.is_even() && row.role == TIERD_ROLE_EXPERT;
+    if (reason == FillReason::read_ahead && slice && !awaited && row.state == TIERD_EXTENT_RESIDENT) {
+        map_for_all(file, id);
+        note_touch(file, id, Touch::minor);
+    }
 }
 
 // Answers everybody who waits for a resident extent.
@@ -236,10 +305,7 @@ void Core::settle_waiters(ExtentId id) {
 void Core::fail_fill(ExtentId id, const std::string& why) {
     WeightFile& file = file_of(id);
     spdlog::warn("extent {} of {} can't be served: {}", table_[id].index, file.path, why);
-    reasons_.erase(id);
-    attempts_.erase(id);
-    stats_.erase(id);
-    reads_in_flight_--;
+    end_fill(id);
     release_memory(id, false);
     abandon_fill(id);
 }
@@ -254,7 +320,7 @@ void Core::abandon_fill(ExtentId id) {
     waiters_.erase(found);
     for (const Waiter& waiter : list)
         if (Client* client = find_client(waiter.client))
-            order_fall_back(*client, {file.number, file.offset_of(id), file.extent_bytes, {}});
+            order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}});
 }
 
 // Carries out what the policy proposed, where it may be.

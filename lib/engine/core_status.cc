@@ -43,11 +43,11 @@ ModelStatus Core::describe(const WeightFile& file) const {
     model.backing = backing_name(file.arena.backing());
     model.header_error = file.header_error;
     model.file_bytes = file.size_bytes();
-    model.extent_bytes = file.extent_bytes;
+    model.extent_bytes = file.layout.extent_bytes();
     model.extents = file.extent_count;
     model.resident_extents = file.resident_extents;
-    model.resident_bytes = std::min(file.resident_extents * file.extent_bytes, file.size_bytes());
-    model.pinned_bytes = file.pinned_extents * file.extent_bytes;
+    model.resident_bytes = std::min(file.resident_bytes, file.size_bytes());
+    model.pinned_bytes = file.pinned ? file.memory_bytes() : 0;
     model.sessions = file.clients;
     model.tensors = file.map.tensors.size();
     model.order_learned = file.order_learned;
@@ -122,7 +122,7 @@ Result<ModelDetail> Core::tensors(const std::string& model) {
         uint64_t bytes = 0;
         while (begin < end) {
             ExtentId id = file.extent_at(begin);
-            uint64_t stop = std::min(end, file.offset_of(id) + file.extent_bytes);
+            uint64_t stop = std::min(end, file.offset_of(id) + file.memory_of(id));
             if (table_[id].state == TIERD_EXTENT_RESIDENT) bytes += stop - begin;
             begin = stop;
         }
@@ -186,8 +186,8 @@ void Core::advance_jobs() {
             if (owner_of(id) != nullptr && table_[id].state != TIERD_EXTENT_RESIDENT)
                 queued_bytes += table_[id].bytes;
         job.status.done_bytes = job.status.total_bytes - std::min(job.status.total_bytes, queued_bytes);
-        bool filling = std::any_of(reasons_.begin(), reasons_.end(),
-                                   [](auto& reason) { return reason.second == FillReason::preload; });
+        bool filling = std::any_of(fills_.begin(), fills_.end(),
+                                   [](auto& fill) { return fill.second.reason == FillReason::preload; });
         job.status.finished = job.queue.empty() && !filling;
     }
 }
@@ -197,7 +197,7 @@ Result<ModelStatus> Core::set_pinned(const std::string& model, bool pinned) {
     if (!named) return std::unexpected(named.error());
     auto& files = *named;
     uint64_t more = 0;
-    for (auto& file : files) more += (file->extent_count - file->pinned_extents) * file->extent_bytes;
+    for (auto& file : files) more += file->pinned ? 0 : file->memory_bytes();
     uint64_t keep_free = kMinBudgetExtents * config_.extent_bytes;
     if (pinned && pinned_bytes_ + more + keep_free > dram_.capacity_bytes())
         return fail(
@@ -210,9 +210,9 @@ Result<ModelStatus> Core::set_pinned(const std::string& model, bool pinned) {
             uint8_t& flags = table_[file->first_extent + index].flags;
             flags = static_cast<uint8_t>(pinned ? flags | TIERD_EXTENT_PINNED : flags & ~TIERD_EXTENT_PINNED);
         }
-        uint64_t now_pinned = pinned ? file->extent_count : 0;
-        pinned_bytes_ += (now_pinned - file->pinned_extents) * file->extent_bytes;
-        file->pinned_extents = now_pinned;
+        if (pinned && !file->pinned) pinned_bytes_ += file->memory_bytes();
+        if (!pinned && file->pinned) pinned_bytes_ -= file->memory_bytes();
+        file->pinned = pinned;
     }
     return describe(*files.front());
 }
@@ -244,7 +244,7 @@ Result<void> Core::set_budget(uint64_t budget_bytes) {
         policy_->reclaim(view(), over, true, decisions_);
         uint64_t freed = 0;
         for (ExtentId id : decisions_.evict)
-            if (freed < over && start_eviction(id)) freed += file_of(id).extent_bytes;
+            if (freed < over && start_eviction(id)) freed += file_of(id).memory_of(id);
         if (freed < over) evict_by_age(over - freed);
     }
     return {};

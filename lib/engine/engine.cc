@@ -108,12 +108,15 @@ class ThreadedEngine final : public Engine {
         if (!reader) return std::unexpected(reader.error());
         auto table = ExtentTable::make();
         if (!table) return std::unexpected(table.error());
+        auto bounce = BounceBuffers::make(config_.extent_bytes);
+        if (!bounce) return std::unexpected(bounce.error());
         auto watch = FileWatch::make();
         if (!watch) return std::unexpected(watch.error());
         Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
         if (!epoll) return os_error("epoll");
         open_state();
         core_ = std::make_unique<Core>(config_, Core::Parts{.reader = std::move(*reader),
+                                                            .bounce = std::move(*bounce),
                                                             .policy = make_builtin_policy(config_.policy),
                                                             .table = std::move(*table),
                                                             .watch = std::move(*watch),
@@ -164,7 +167,7 @@ class ThreadedEngine final : public Engine {
         if (!arena) return os_error("duplicate arena descriptor");
         return AttachAnswer{.file = (*file)->number,
                             .size_bytes = (*file)->size_bytes(),
-                            .extent_bytes = (*file)->extent_bytes,
+                            .extent_bytes = (*file)->layout.extent_bytes(),
                             .page_bytes = (*file)->arena.page_bytes(),
                             .arena_bytes = (*file)->arena.length_bytes(),
                             .arena = std::move(arena)};
@@ -285,20 +288,32 @@ class ThreadedEngine final : public Engine {
         // map read-only.
         bool gguf = map && map->format == WeightFormat::gguf;
         bool huge = may_be_hugetlb && (gguf || config_.huge_pages == HugePages::hugetlb);
-        auto arena = arenas_.make_arena(size_bytes, config_.extent_bytes, huge);
+        auto layout = map ? ExtentLayout::by_expert(*map, size_bytes, config_.extent_bytes)
+                          : ExtentLayout::even(size_bytes, config_.extent_bytes);
+        auto arena = arenas_.make_arena(size_bytes, config_.extent_bytes, huge && layout.is_even());
         if (!arena) return std::unexpected(arena.error());
         auto file = std::make_shared<WeightFile>(std::move(origin), std::move(*arena));
         file->path = path;
         file->name = model_name(path);
-        file->extent_bytes = config_.extent_bytes;
-        file->extent_count = static_cast<uint32_t>(file->arena.length_bytes() / config_.extent_bytes);
+        file->layout = std::move(layout);
+        file->extent_count = file->layout.count();
         if (map)
             file->map = std::move(*map);
         else
             file->header_error = map.error().text();
-        file->labels = label_extents(file->map, size_bytes, config_.extent_bytes);
+        want_huge_pages(*file);
+        file->labels = label_extents(file->map, file->layout);
         load_order(*file);
         return file;
+    }
+
+    // For the extents that are as large as a huge page. The others share theirs with neighbours.
+    static void want_huge_pages(const WeightFile& file) {
+        const ExtentLayout& layout = file.layout;
+        if (layout.is_even()) return file.arena.want_huge_pages(0, file.arena.length_bytes());
+        for (uint32_t index = 0; index < layout.count(); index++)
+            if (layout.bytes(index) == layout.extent_bytes())
+                file.arena.want_huge_pages(layout.begin(index), layout.bytes(index));
     }
 
     // The order of the last cold run, then by offset what that run never touched.
@@ -319,12 +334,12 @@ class ThreadedEngine final : public Engine {
         if (!state_) return {};
         std::promise<std::vector<uint32_t>> promise;
         auto answer = promise.get_future();
-        memory_.post(
-            [&, state = state_, key = identity_key(file.origin.identity), extent_bytes = file.extent_bytes] {
-                auto loaded = state->load_order(key);
-                bool fits = loaded && loaded->extent_bytes == extent_bytes;
-                promise.set_value(fits ? std::move(loaded->order) : std::vector<uint32_t>{});
-            });
+        memory_.post([&, state = state_, key = identity_key(file.origin.identity),
+                      layout = file.layout.fingerprint()] {
+            auto loaded = state->load_order(key);
+            bool fits = loaded && loaded->layout == layout;
+            promise.set_value(fits ? std::move(loaded->order) : std::vector<uint32_t>{});
+        });
         return answer.get();
     }
 

@@ -14,6 +14,7 @@
 
 #include "lib/arena/arena.h"
 #include "lib/io/origin.h"
+#include "lib/model/extent_layout.h"
 #include "lib/model/tensor_map.h"
 #include "lib/policy/policy.h"
 
@@ -32,7 +33,7 @@ struct WeightFile {
     std::string header_error;
     std::vector<ExtentLabel> labels;  // one an extent; dropped once the table has them
 
-    uint64_t extent_bytes = 0;
+    ExtentLayout layout;
     ExtentId first_extent = 0;
     uint32_t extent_count = 0;
     uint32_t slot = 0;     // the policy's number for it
@@ -48,17 +49,24 @@ struct WeightFile {
 
     uint32_t clients = 0;  // attached, whether or not they have it mapped
     uint32_t resident_extents = 0;
-    uint32_t busy_extents = 0;  // queued, filling or evicting
-    uint64_t pinned_extents = 0;
+    uint64_t resident_bytes = 0;  // of memory
+    uint32_t busy_extents = 0;    // queued, filling or evicting
+    bool pinned = false;
 
     uint64_t size_bytes() const { return origin.identity.size_bytes; }
-    uint64_t offset_of(ExtentId id) const { return uint64_t{id - first_extent} * extent_bytes; }
-    // Bytes of the file in an extent: all but the last are full.
+    uint64_t memory_bytes() const { return layout.begin(extent_count); }  // when all of it is resident
+    uint64_t offset_of(ExtentId id) const { return layout.begin(id - first_extent); }
+    // Memory that an extent takes.
+    uint32_t memory_of(ExtentId id) const { return static_cast<uint32_t>(layout.bytes(id - first_extent)); }
+    // Bytes of the file in it: the last one may be less than full.
     uint32_t bytes_in(ExtentId id) const {
-        return static_cast<uint32_t>(std::min(extent_bytes, size_bytes() - offset_of(id)));
+        return static_cast<uint32_t>(std::min<uint64_t>(memory_of(id), size_bytes() - offset_of(id)));
     }
-    ExtentId extent_at(uint64_t offset_bytes) const {
-        return first_extent + static_cast<uint32_t>(offset_bytes / extent_bytes);
+    ExtentId extent_at(uint64_t offset_bytes) const { return first_extent + layout.index_at(offset_bytes); }
+    // True when the extent gets small pages: then its bytes go through a buffer (bounce_buffers.h).
+    bool bounces(ExtentId id) const {
+        if (arena.backing() == Backing::hugetlb) return false;
+        return arena.backing() == Backing::shmem_small || memory_of(id) != layout.extent_bytes();
     }
 };
 

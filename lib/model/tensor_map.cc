@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 #include <string_view>
-#include <tuple>
 
 #include "lib/model/gguf.h"
 #include "lib/model/header_bytes.h"
@@ -130,34 +129,6 @@ Result<TensorMap> parse(HeaderBytes header, uint64_t file_bytes) {
     return finish(std::move(*map), file_bytes);
 }
 
-// One number for equal labels, so that the bytes of a label can be summed by sorting.
-uint64_t label_key(const Tensor& tensor) {
-    return uint64_t{tensor.role} << 32 | uint64_t{tensor.layer} << 16 | tensor.expert;
-}
-
-struct Share {
-    uint64_t key;          // label_key()
-    uint64_t begin_bytes;  // where the first of it lies
-    uint64_t bytes;
-};
-
-ExtentLabel largest_label(std::vector<Share>& shares) {
-    if (shares.empty()) return {};
-    std::ranges::sort(shares, [](const Share& a, const Share& b) {
-        return std::tie(a.key, a.begin_bytes) < std::tie(b.key, b.begin_bytes);
-    });
-    Share best{};
-    for (size_t i = 0; i < shares.size();) {
-        Share sum = shares[i];
-        for (++i; i < shares.size() && shares[i].key == sum.key; ++i) sum.bytes += shares[i].bytes;
-        if (sum.bytes > best.bytes || (sum.bytes == best.bytes && sum.begin_bytes < best.begin_bytes))
-            best = sum;
-    }
-    return {.layer = static_cast<uint16_t>(best.key >> 16),
-            .expert = static_cast<uint16_t>(best.key),
-            .role = static_cast<uint8_t>(best.key >> 32)};
-}
-
 bool is_number(std::string_view text) {
     return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
@@ -214,26 +185,6 @@ Result<TensorMap> read_tensor_map(int fd, uint64_t file_bytes) {
 Result<TensorMap> parse_tensor_map(const char* header, size_t header_bytes, uint64_t file_bytes) {
     size_t bytes = std::min<uint64_t>(header_bytes, file_bytes);
     return parse(HeaderBytes::of_memory(header, bytes), file_bytes);
-}
-
-std::vector<ExtentLabel> label_extents(const TensorMap& map, uint64_t file_bytes, uint64_t extent_bytes) {
-    std::vector<ExtentLabel> labels((file_bytes + extent_bytes - 1) / extent_bytes);
-    std::vector<Share> shares;
-    size_t first = 0;  // the first tensor that does not end before the extent
-    for (size_t i = 0; i < labels.size(); ++i) {
-        uint64_t begin = i * extent_bytes;
-        uint64_t end = std::min(begin + extent_bytes, file_bytes);
-        while (first < map.tensors.size() && map.tensors[first].end_bytes <= begin) ++first;
-        shares.clear();
-        for (size_t t = first; t < map.tensors.size() && map.tensors[t].begin_bytes < end; ++t) {
-            const Tensor& tensor = map.tensors[t];
-            uint64_t from = std::max(begin, tensor.begin_bytes);
-            uint64_t to = std::min(end, tensor.end_bytes);
-            if (to > from) shares.push_back({label_key(tensor), from, to - from});
-        }
-        labels[i] = largest_label(shares);
-    }
-    return labels;
 }
 
 std::string model_name(const std::string& path) {

@@ -70,17 +70,6 @@ Result<TensorMap> parse_tensor_map(const char* header, size_t header_bytes, uint
 // a known word is TIERD_ROLE_OTHER.
 void classify_tensor(Tensor& tensor);
 
-// What one extent of the file holds: of the labels of the tensors in it, the one with the most bytes (of
-// equals, the one that comes first in the file). An extent without any tensor's bytes has the values below.
-struct ExtentLabel {
-    uint16_t layer = TIERD_NO_LAYER;
-    uint16_t expert = TIERD_NO_EXPERT;
-    uint8_t role = TIERD_ROLE_OTHER;
-};
-// One label for each extent of `extent_bytes` (not 0), for a file of `file_bytes`. Time: O(tensors log
-// tensors + extents).
-std::vector<ExtentLabel> label_extents(const TensorMap& map, uint64_t file_bytes, uint64_t extent_bytes);
-
 // The name of the model that a weight file belongs to: the path's last component, without the part numbers of
 // a split file ("big-00002-of-00007.gguf" and its six brothers are all "big.gguf"). Empty for an empty path.
 std::string model_name(const std::string& path);

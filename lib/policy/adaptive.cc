@@ -64,18 +64,24 @@ AdaptivePolicy::Model* AdaptivePolicy::model_of(const PolicyView& view, ExtentId
 }
 
 uint64_t AdaptivePolicy::resident_bytes(const Model& model) const {
-    uint64_t extents = 0;
+    uint64_t bytes = 0;
+    for (uint32_t kind = 0; kind < kKinds; ++kind) bytes += lists_.bytes(model.lists + kind);
+    return bytes;
+}
+
+uint32_t AdaptivePolicy::resident_extents(const Model& model) const {
+    uint32_t extents = 0;
     for (uint32_t kind = 0; kind < kKinds; ++kind) extents += lists_.size(model.lists + kind);
-    return extents * model.extent_bytes;
+    return extents;
 }
 
 // Of the pinned extents, those that were met while looking for victims.
 uint64_t AdaptivePolicy::pinned_bytes(const Model& model) const {
-    return lists_.size(model.lists + kPinned) * model.extent_bytes;
+    return lists_.bytes(model.lists + kPinned);
 }
 
 bool AdaptivePolicy::fits(const Model& model) {
-    return model.share_bytes >= model.extent_count * model.extent_bytes;
+    return model.share_bytes >= model.bytes;
 }
 
 void AdaptivePolicy::model_open(const PolicyView& view, const PolicyModel& opened) {
@@ -86,18 +92,19 @@ void AdaptivePolicy::model_open(const PolicyView& view, const PolicyModel& opene
     model.first_extent = opened.first_extent;
     uint64_t rows = view.extents.size() - opened.first_extent;
     model.extent_count = static_cast<uint32_t>(std::min<uint64_t>(opened.extent_count, rows));
-    model.extent_bytes = std::max<uint64_t>(opened.extent_bytes, 1);
     model.lists = lists_.take_block();
     model.last_touch_ns = view.now_ns;
     bool experts = false;
     for (uint32_t index = 0; index < model.extent_count; ++index) {
         const tierd_extent& row = view.extents[model.first_extent + index];
         notes_[model.first_extent + index] = Note{};
+        model.bytes += row.bytes;
         if (row.role == TIERD_ROLE_EXPERT)
             experts = true;
         else
-            model.held_kind_bytes += model.extent_bytes;
+            model.held_kind_bytes += row.bytes;
     }
+    model.extent_bytes = std::max<uint64_t>(model.bytes / std::max(model.extent_count, 1u), 1);
     if (!experts) model.held_kind_bytes = 0;
     Model& kept = models_.emplace(model.slot, model).first->second;
     read_ahead_.model_open(view, opened);
@@ -109,7 +116,10 @@ void AdaptivePolicy::model_open(const PolicyView& view, const PolicyModel& opene
 void AdaptivePolicy::adopt_resident(const PolicyView& view, const Model& model) {
     for (uint32_t index = 0; index < model.extent_count; ++index) {
         ExtentId extent = model.first_extent + index;
-        if (view.extents[extent].state == TIERD_EXTENT_RESIDENT) file(view, model, extent);
+        if (view.extents[extent].state != TIERD_EXTENT_RESIDENT) continue;
+        lists_.remove(extent);  // an orphan, perhaps
+        lists_.weigh(extent, view.extents[extent].bytes);
+        file(view, model, extent);
     }
 }
 
@@ -150,6 +160,7 @@ void AdaptivePolicy::filled(const PolicyView& view, ExtentId extent) {
     if (!reserve(view, extent)) return;
     Note& note = notes_[extent];
     note.ahead = !std::exchange(note.wanted, false);
+    lists_.weigh(extent, view.extents[extent].bytes);
     Model* model = model_of(view, extent);
     if (!model) {
         lists_.push_back(orphans_, extent);
@@ -197,7 +208,7 @@ void AdaptivePolicy::refresh_shares(const PolicyView& view) {
         free_bytes -= std::min(pinned_bytes(model), free_bytes);
         if (model.silent) continue;
         heard.push_back(&model);
-        wants_bytes.push_back(model.extent_count * model.extent_bytes - pinned_bytes(model));
+        wants_bytes.push_back(model.bytes - pinned_bytes(model));
     }
     std::vector<uint64_t> shares_bytes = fair_shares(wants_bytes, free_bytes);
     for (size_t i = 0; i < heard.size(); ++i) {
@@ -240,6 +251,8 @@ void AdaptivePolicy::choose_mode(const PolicyView& view, Model& model) {
         mode = Mode::lru;
     } else if (choice_ == Choice::always_sweep) {
         mode = Mode::sweep;
+    } else if (model.held_kind_bytes > 0) {
+        mode = Mode::heat;  // which experts a token takes is no order
     } else if (mode == Mode::lru || model.clock - model.mode_clock >= kModeTouches) {
         ReadAhead::Score score = read_ahead_.score(model.slot);
         if (score.samples >= kSamplesNeeded && score.in_order_256ths >= kInOrder) mode = Mode::sweep;
@@ -293,8 +306,7 @@ uint32_t AdaptivePolicy::level(const Note& note) {
 
 // Misses count half after kHalfLifeParts.
 void AdaptivePolicy::count_miss(const Model& model, Note& note) const {
-    uint64_t half_life =
-        kHalfLifeParts * std::max<uint64_t>(resident_bytes(model) / model.extent_bytes, kModeTouches);
+    uint64_t half_life = kHalfLifeParts * std::max<uint64_t>(resident_extents(model), kModeTouches);
     uint64_t halvings = std::min<uint64_t>((model.clock - note.miss_clock) / half_life, 8);
     uint32_t misses = (uint32_t{note.misses} >> halvings) + 1;
     note.misses = static_cast<uint8_t>(std::min(misses, kMissesMost));
@@ -303,7 +315,7 @@ void AdaptivePolicy::count_miss(const Model& model, Note& note) const {
 
 // The longest in each level sinks by one when it stayed for kStayParts without a miss.
 void AdaptivePolicy::sink_levels(const Model& model) {
-    uint64_t stay = kStayParts * std::max<uint64_t>(resident_bytes(model) / model.extent_bytes, kModeTouches);
+    uint64_t stay = kStayParts * std::max<uint64_t>(resident_extents(model), kModeTouches);
     for (uint32_t kind = kLevel0 + 1; kind < kLevel0 + kLevels; ++kind) {
         ExtentId oldest = lists_.head(model.lists + kind);
         if (oldest == kNoExtent || model.clock - notes_[oldest].touch_clock <= stay) continue;

@@ -72,7 +72,8 @@ class AdaptivePolicy final : public Policy {
         uint32_t slot = 0;
         ExtentId first_extent = 0;
         uint32_t extent_count = 0;
-        uint64_t extent_bytes = 1;
+        uint64_t bytes = 0;            // of memory, when all of it is resident
+        uint64_t extent_bytes = 1;     // on average
         uint64_t held_kind_bytes = 0;  // in heat mode: all that is no expert; 0: the model has no experts
         ExtentLists::List lists = 0;
         Mode mode = Mode::lru;
@@ -100,6 +101,7 @@ class AdaptivePolicy final : public Policy {
     bool reserve(const PolicyView& view, ExtentId extent);
     Model* model_of(const PolicyView& view, ExtentId extent);
     uint64_t resident_bytes(const Model& model) const;
+    uint32_t resident_extents(const Model& model) const;
     uint64_t pinned_bytes(const Model& model) const;
     static bool fits(const Model& model);
 

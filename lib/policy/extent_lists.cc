@@ -21,24 +21,30 @@ void ExtentLists::give_block(List first) {
     free_blocks_.push_back(first);
 }
 
+void ExtentLists::weigh(ExtentId row, uint32_t bytes) {
+    if (row < links_.size() && links_[row].list == kNoList) links_[row].bytes = bytes;
+}
+
 void ExtentLists::push_back(List list, ExtentId row) {
     if (row >= links_.size()) return;
     remove(row);
     Ends& ends = ends_[list];
-    links_[row] = {ends.tail, kNoExtent, list};
+    links_[row] = {ends.tail, kNoExtent, list, links_[row].bytes};
     (ends.tail == kNoExtent ? ends.head : links_[ends.tail].next) = row;
     ends.tail = row;
     ++ends.size;
+    ends.bytes += links_[row].bytes;
 }
 
 void ExtentLists::push_front(List list, ExtentId row) {
     if (row >= links_.size()) return;
     remove(row);
     Ends& ends = ends_[list];
-    links_[row] = {kNoExtent, ends.head, list};
+    links_[row] = {kNoExtent, ends.head, list, links_[row].bytes};
     (ends.head == kNoExtent ? ends.tail : links_[ends.head].previous) = row;
     ends.head = row;
     ++ends.size;
+    ends.bytes += links_[row].bytes;
 }
 
 void ExtentLists::remove(ExtentId row) {
@@ -48,7 +54,8 @@ void ExtentLists::remove(ExtentId row) {
     (link.previous == kNoExtent ? ends.head : links_[link.previous].next) = link.next;
     (link.next == kNoExtent ? ends.tail : links_[link.next].previous) = link.previous;
     --ends.size;
-    links_[row] = Link{};
+    ends.bytes -= link.bytes;
+    links_[row] = Link{.bytes = link.bytes};
 }
 
 }  // namespace tierd

@@ -1,6 +1,6 @@
 // extent_lists.h - doubly linked lists of extents, kept by row number: order without memory for each entry.
 //
-// Owns:      three words a row (previous, next, which list) and the lists' heads.
+// Owns:      four words a row (previous, next, which list, its bytes) and the lists' heads and sums.
 // Invariant: a row is in at most one list; walking a list meets each of its rows once.
 // Callers:   one policy, the engine's thread. Every operation is O(1).
 // Fails:     never; a row beyond the reserved ones is in no list and can't be put in one.
@@ -29,6 +29,9 @@ class ExtentLists {
     // Gives a block back. Its lists must be empty.
     void give_block(List first);
 
+    // What the row counts for in bytes(); 0 until it is said. For a row that is in no list.
+    void weigh(ExtentId row, uint32_t bytes);
+
     void push_back(List list, ExtentId row);   // moves the row when it is in a list already
     void push_front(List list, ExtentId row);  // likewise
     void remove(ExtentId row);                 // nothing when it is in none
@@ -39,17 +42,20 @@ class ExtentLists {
     ExtentId next(ExtentId row) const { return links_[row].next; }
     ExtentId previous(ExtentId row) const { return links_[row].previous; }
     uint32_t size(List list) const { return ends_[list].size; }
+    uint64_t bytes(List list) const { return ends_[list].bytes; }
 
   private:
     struct Link {
         ExtentId previous = kNoExtent;
         ExtentId next = kNoExtent;
         List list = kNoList;
+        uint32_t bytes = 0;
     };
     struct Ends {
         ExtentId head = kNoExtent;
         ExtentId tail = kNoExtent;
         uint32_t size = 0;
+        uint64_t bytes = 0;
     };
 
     uint32_t lists_per_block_;

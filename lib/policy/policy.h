@@ -32,7 +32,7 @@ struct PolicyModel {
     uint32_t model = 0;  // slot number, reused after model_close
     ExtentId first_extent = 0;
     uint32_t extent_count = 0;
-    uint64_t extent_bytes = 0;
+    uint64_t extent_bytes = 0;  // the longest; each row has its own
     uint64_t file_bytes = 0;
     std::span<const uint32_t>
         order;  // extent indices in the order in which a pass is expected to touch them (each once):

@@ -14,6 +14,7 @@ constexpr uint32_t kMostSkipped = 2;   // absent extents that a reader may leave
 constexpr uint32_t kMostWalked = 256;  // rows looked at to match one touch, and to extend one stream
 constexpr uint32_t kStreamLife = 512;  // touches of the model after which a stream without any is forgotten
 constexpr uint32_t kScoreWeight = 16;  // the score follows the last touches, about this many
+constexpr uint32_t kLeastBytes = 64 << 10;  // smaller extents have no place in a pass
 constexpr uint32_t kInOrder = 192;     // score from which an order learned on the way is worth keeping
 
 // Steps from one position to another, forward around a pass of `length`.
@@ -23,6 +24,11 @@ uint32_t forward(uint32_t from, uint32_t to, uint32_t length) {
 
 bool absent(const PolicyView& view, ExtentId extent) {
     return extent < view.extents.size() && view.extents[extent].state == TIERD_EXTENT_ABSENT;
+}
+
+// Experts come as the router says, and scraps between slices with them: neither has a place in a pass.
+bool has_place(const tierd_extent& row) {
+    return row.expert == TIERD_NO_EXPERT && row.bytes >= kLeastBytes;
 }
 
 bool asked_for(const PolicyView& view, ExtentId extent) {
@@ -39,6 +45,8 @@ void ReadAhead::model_open(const PolicyView& view, const PolicyModel& model) {
     reader.first_extent = model.first_extent;
     auto rows = std::min<uint64_t>(model.extent_count, view.extents.size() - model.first_extent);
     reader.position.assign(rows, kNowhere);
+    for (uint64_t index = 0; index < rows; ++index)
+        reader.has_place.push_back(has_place(view.extents[model.first_extent + index]));
     std::vector<uint32_t> order(model.order.begin(), model.order.end());
     if (order.empty()) {  // nothing is known: by the file
         order.resize(rows);
@@ -67,7 +75,8 @@ void ReadAhead::set_order(Reader& reader, const std::vector<uint32_t>& front) {
     reader.order.clear();
     reader.order.reserve(reader.position.size());
     auto append = [&reader](uint32_t index) {
-        if (index >= reader.position.size() || reader.position[index] != kNowhere) return;
+        bool wanted = index < reader.position.size() && reader.has_place[index];
+        if (!wanted || reader.position[index] != kNowhere) return;
         reader.position[index] = static_cast<uint32_t>(reader.order.size());
         reader.order.push_back(index);
     };
@@ -90,6 +99,8 @@ void ReadAhead::touched(const PolicyView& view, ExtentId extent, Touch touch, bo
     if (!reader) return;
     ++reader->clock;
     uint32_t index = extent - reader->first_extent;
+    ask_siblings(view, *reader, extent, limits.siblings, wanted);
+    if (!reader->has_place[index]) return;
     learn(*reader, index);
     admit_to_pass(*reader, index);
     uint32_t position = reader->position[index];
@@ -102,7 +113,6 @@ void ReadAhead::touched(const PolicyView& view, ExtentId extent, Touch touch, bo
     } else if (touch == Touch::missing || !was_ahead) {
         stream = &new_stream(*reader, position);
     }
-    ask_siblings(view, *reader, extent, limits.siblings, wanted);
     if (!stream || !limits.along_order || !trusted(*reader, *stream)) return;
     ask_again(view, *reader, *stream, false, wanted);
     extend(view, *reader, *stream, limits.room, wanted);
@@ -147,7 +157,7 @@ void ReadAhead::learn(Reader& reader, uint32_t index) {
         reader.first_touches.push_back(index);
         return;
     }
-    bool begins_again = rank < seen / 8 && seen >= reader.position.size() / 4 * 3;
+    bool begins_again = rank < seen / 8 && seen >= reader.order.size() / 4 * 3;
     if (!begins_again) return;
     if (reader.score.in_order_256ths >= kInOrder) {
         set_order(reader, reader.first_touches);

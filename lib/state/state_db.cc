@@ -93,13 +93,12 @@ int check_layout(sqlite3* db) {
 }
 
 int make_layout(sqlite3* db) {
-    return run(
-        db,
-        "BEGIN IMMEDIATE;"
-        "CREATE TABLE IF NOT EXISTS touch_order (file_key TEXT PRIMARY KEY, extent_bytes INTEGER NOT NULL,"
-        " recorded_ns INTEGER NOT NULL, extents BLOB NOT NULL);"
-        "PRAGMA user_version = " +
-            std::to_string(kLayoutVersion) + "; COMMIT");
+    return run(db,
+               "BEGIN IMMEDIATE;"
+               "CREATE TABLE IF NOT EXISTS touch_order (file_key TEXT PRIMARY KEY, layout INTEGER NOT NULL,"
+               " recorded_ns INTEGER NOT NULL, extents BLOB NOT NULL);"
+               "PRAGMA user_version = " +
+                   std::to_string(kLayoutVersion) + "; COMMIT");
 }
 
 // Opens the file and makes it ready. Leaves `db` set on failure too, for its message.
@@ -163,17 +162,17 @@ Result<void> SqliteStateDb::begin_anew() {
 // SQLITE_ROW: found; SQLITE_DONE: not there; SQLITE_CORRUPT: what is there can't be right.
 int SqliteStateDb::read(const std::string& file_key, TouchOrder& order) {
     Statement select;
-    int rc = prepare(db_.get(),
-                     "SELECT extent_bytes, recorded_ns, extents FROM touch_order WHERE file_key = ?", select);
+    int rc =
+        prepare(db_.get(), "SELECT layout, recorded_ns, extents FROM touch_order WHERE file_key = ?", select);
     if (rc == SQLITE_OK) rc = bind_text(select, 1, file_key);
     if (rc == SQLITE_OK) rc = sqlite3_step(select.get());
     if (rc != SQLITE_ROW) return rc;
-    sqlite3_int64 extent_bytes = sqlite3_column_int64(select.get(), 0);
+    sqlite3_int64 layout = sqlite3_column_int64(select.get(), 0);
     const void* blob = sqlite3_column_blob(select.get(), 2);
     auto blob_bytes = static_cast<size_t>(sqlite3_column_bytes(select.get(), 2));
-    if (extent_bytes <= 0 || blob_bytes % 4 != 0) return SQLITE_CORRUPT;
+    if (layout <= 0 || blob_bytes % 4 != 0) return SQLITE_CORRUPT;
     if (!blob && sqlite3_errcode(db_.get()) == SQLITE_NOMEM) return SQLITE_NOMEM;
-    order.extent_bytes = static_cast<uint64_t>(extent_bytes);
+    order.layout = static_cast<uint64_t>(layout);
     order.recorded_ns = static_cast<uint64_t>(sqlite3_column_int64(select.get(), 1));
     order.order = from_blob(static_cast<const unsigned char*>(blob), blob_bytes);
     return SQLITE_ROW;
@@ -198,8 +197,7 @@ int SqliteStateDb::write(const std::string& file_key, const TouchOrder& order) {
     // A replaced row gets a new number, so the lowest numbers are the longest unchanged.
     int rc = prepare(db_.get(), "INSERT OR REPLACE INTO touch_order VALUES (?, ?, ?, ?)", insert);
     if (rc == SQLITE_OK) rc = bind_text(insert, 1, file_key);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_bind_int64(insert.get(), 2, static_cast<sqlite3_int64>(order.extent_bytes));
+    if (rc == SQLITE_OK) rc = sqlite3_bind_int64(insert.get(), 2, static_cast<sqlite3_int64>(order.layout));
     if (rc == SQLITE_OK)
         rc = sqlite3_bind_int64(insert.get(), 3, static_cast<sqlite3_int64>(order.recorded_ns));
     if (rc == SQLITE_OK) rc = sqlite3_bind_blob64(insert.get(), 4, blob.data(), blob.size(), SQLITE_STATIC);
@@ -217,7 +215,7 @@ int SqliteStateDb::write(const std::string& file_key, const TouchOrder& order) {
 }
 
 Result<void> SqliteStateDb::store_order(const std::string& file_key, const TouchOrder& order) {
-    if (order.extent_bytes == 0 || order.extent_bytes > INT64_MAX || order.recorded_ns > INT64_MAX)
+    if (order.layout == 0 || order.layout > INT64_MAX || order.recorded_ns > INT64_MAX)
         return fail(Code::bad_input, "store touch order", file_key, "give the extent size and time in range");
     int rc = db_ ? write(file_key, order) : SQLITE_CORRUPT;
     if (is_damage(rc)) {

@@ -15,7 +15,7 @@
 namespace tierd {
 
 struct TouchOrder {
-    uint64_t extent_bytes = 0;    // the extent size in which `order` counts
+    uint64_t layout = 0;          // ExtentLayout::fingerprint() of what `order` counts
     std::vector<uint32_t> order;  // extent indices, in the order of their first touch; may be partial
     uint64_t recorded_ns = 0;     // CLOCK_REALTIME
 };

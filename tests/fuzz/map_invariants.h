@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 
+#include "lib/model/extent_layout.h"
 #include "lib/model/tensor_map.h"
 
 namespace tierd::test {
@@ -34,18 +35,30 @@ inline std::string broken_rule(const TensorMap& map, uint64_t file_bytes) {
     return {};
 }
 
+// The rule that the layout breaks; empty when it keeps all.
+inline std::string broken_layout(const ExtentLayout& layout, uint64_t file_bytes) {
+    if (layout.count() > 0 && layout.begin(0) != 0) return "bytes before the first extent";
+    if (layout.begin(layout.count()) < file_bytes) return "bytes behind the last extent";
+    for (uint32_t i = 0; i < layout.count(); i++) {
+        if (layout.begin(i) % 4096 != 0) return "an extent that begins within a page";
+        if (layout.bytes(i) == 0 || layout.bytes(i) > layout.extent_bytes())
+            return "an extent of a wrong size";
+        if (layout.index_at(layout.begin(i)) != i || layout.index_at(layout.begin(i + 1) - 1) != i)
+            return "an extent that is not found";
+    }
+    return {};
+}
+
 // Parses `bytes` as the beginning of a file of `file_bytes` and checks all that must hold of it.
 inline std::string parse_and_check(const char* bytes, size_t size, uint64_t file_bytes) {
     auto map = parse_tensor_map(bytes, size, file_bytes);
     if (!map) return map.error().text().empty() ? "an error without words" : std::string();
     std::string broken = broken_rule(*map, file_bytes);
     constexpr uint64_t kExtentBytes = 64 << 10;
-    if (broken.empty() && file_bytes < (1ull << 30) &&
-        label_extents(*map, file_bytes, kExtentBytes).size() !=
-            (file_bytes + kExtentBytes - 1) / kExtentBytes) {
-        broken = "extents without a label";
-    }
-    return broken;
+    if (!broken.empty() || file_bytes >= (1ull << 30)) return broken;
+    ExtentLayout layout = ExtentLayout::by_expert(*map, file_bytes, kExtentBytes);
+    if (label_extents(*map, layout).size() != layout.count()) return "extents without a label";
+    return broken_layout(layout, file_bytes);
 }
 
 }  // namespace tierd::test

@@ -43,7 +43,7 @@ std::shared_ptr<WeightFile> file_of(uint64_t extents, uint64_t extent_bytes) {
         ArenaStore::discover(HugePages::off, kGiB).make_arena(extents * extent_bytes, extent_bytes, false);
     auto file = std::make_shared<WeightFile>(std::move(origin), std::move(*arena));
     file->number = 1;
-    file->extent_bytes = extent_bytes;
+    file->layout = ExtentLayout::even(extents * extent_bytes, extent_bytes);
     file->extent_count = static_cast<uint32_t>(extents);
     return file;
 }

@@ -214,8 +214,8 @@ struct Moe {
                 std::set<uint32_t> chosen;
                 while (chosen.size() < used)
                     chosen.insert((pick(random) * 5 + layer * 11 + topic * 7) % experts);
-                for (uint32_t expert : chosen)
-                    for (uint32_t slice = 0; slice < 3; ++slice)
+                for (uint32_t slice = 0; slice < 3; ++slice)
+                    for (uint32_t expert : chosen)
                         trace.push_back(layer * per_layer() + dense + slice * experts + expert);
             }
         return trace;
@@ -239,8 +239,6 @@ BOOST_AUTO_TEST_CASE(experts_are_kept_by_how_often_they_are_missed_and_the_rest_
             report("experts, skew " + std::to_string(skew), setting, chosen);
             BOOST_TEST(chosen.hit_ratio >= lru.hit_ratio);
             BOOST_TEST(chosen.wait_per_pass <= lru.wait_per_pass);
-            // With three slices an expert, siblings that are read together save most of the misses.
-            BOOST_TEST(chosen.all.demand_misses < chosen.all.fills);
         }
     }
 }
@@ -264,15 +262,29 @@ BOOST_AUTO_TEST_CASE(experts_that_become_popular_later_take_the_place_of_those_t
     }
 }
 
-BOOST_AUTO_TEST_CASE(auto_tells_dense_passes_from_random_experts_and_changes_its_mind) {
+BOOST_AUTO_TEST_CASE(a_model_with_experts_is_not_swept_even_when_a_prompt_uses_all_of_them) {
     Moe moe;
     AdaptivePolicy policy(AdaptivePolicy::Choice::by_score);
     Machine machine(policy, moe.extents(), moe.extents() / 2, 1);
     machine.open(1, 0, moe.extents(), {}, false,
                  [&](uint32_t index, tierd_extent& row) { moe.label(index, row); });
+    for (ExtentId extent : passes(by_file(moe.extents()), 2)) machine.touch(extent);
+    BOOST_TEST((policy.mode(1) == Mode::heat));
+    for (ExtentId extent : moe.tokens(100, 0.5)) machine.touch(extent);
+    BOOST_TEST((policy.mode(1) == Mode::heat));
+    machine.set_capacity(moe.extents() + 8);
+    machine.idle(kEpochTicks);
     BOOST_TEST((policy.mode(1) == Mode::lru));
-    for (ExtentId extent : passes(by_file(moe.extents()), 2))
-        machine.touch(extent);  // a long prompt uses all experts
+    check_sound(machine);
+}
+
+BOOST_AUTO_TEST_CASE(auto_tells_passes_from_random_access_and_changes_its_mind) {
+    Moe moe;  // but the header says nothing of experts
+    AdaptivePolicy policy(AdaptivePolicy::Choice::by_score);
+    Machine machine(policy, moe.extents(), moe.extents() / 2, 1);
+    machine.open(1, 0, moe.extents());
+    BOOST_TEST((policy.mode(1) == Mode::lru));
+    for (ExtentId extent : passes(by_file(moe.extents()), 2)) machine.touch(extent);
     BOOST_TEST((policy.mode(1) == Mode::sweep));
     for (ExtentId extent : moe.tokens(100, 0.5)) machine.touch(extent);
     BOOST_TEST((policy.mode(1) == Mode::heat));

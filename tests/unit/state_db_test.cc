@@ -41,7 +41,7 @@ std::unique_ptr<StateDb> open_db(const std::string& path) {
 
 void check_equal(const Result<TouchOrder>& found, const TouchOrder& expected) {
     BOOST_REQUIRE(found.has_value());
-    BOOST_TEST(found->extent_bytes == expected.extent_bytes);
+    BOOST_TEST(found->layout == expected.layout);
     BOOST_TEST(found->recorded_ns == expected.recorded_ns);
     BOOST_TEST(found->order == expected.order, boost::test_tools::per_element());
 }
@@ -160,7 +160,7 @@ BOOST_AUTO_TEST_CASE(a_directory_that_cannot_be_written_is_an_io_error_with_a_hi
 BOOST_AUTO_TEST_CASE(an_order_without_an_extent_size_is_refused) {
     auto db = open_db(":memory:");
     TouchOrder order = some_order(2);
-    order.extent_bytes = 0;
+    order.layout = 0;
     auto stored = db->store_order("a", order);
     BOOST_REQUIRE(!stored.has_value());
     BOOST_TEST((stored.error().code == Code::bad_input));

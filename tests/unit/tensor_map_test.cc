@@ -1,5 +1,6 @@
 #define BOOST_TEST_MODULE tensor_map
 #include "lib/model/tensor_map.h"
+#include "lib/model/extent_layout.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -839,7 +840,7 @@ BOOST_AUTO_TEST_CASE(an_extent_is_labelled_by_what_has_the_most_bytes_in_it) {
         tensor(500, 550, TIERD_ROLE_ATTENTION, 2),     // extent 5: equal halves, the first one wins
         tensor(550, 600, TIERD_ROLE_FEED_FORWARD, 2),  //
     };
-    std::vector<ExtentLabel> labels = label_extents(map, 610, 100);
+    std::vector<ExtentLabel> labels = label_extents(map, ExtentLayout::even(610, 100));
     BOOST_REQUIRE_EQUAL(labels.size(), 7u);
     BOOST_TEST(role_name(labels[0].role) == "embedding");
     BOOST_TEST(role_name(labels[1].role) == "embedding");
@@ -852,8 +853,8 @@ BOOST_AUTO_TEST_CASE(an_extent_is_labelled_by_what_has_the_most_bytes_in_it) {
     BOOST_TEST(role_name(labels[5].role) == "attention");
     BOOST_TEST(labels[5].layer == 2);
     BOOST_TEST(role_name(labels[6].role) == "other");
-    BOOST_TEST(label_extents(TensorMap(), 0, 100).empty());
-    BOOST_TEST(label_extents(TensorMap(), 101, 100).size() == 2u);
+    BOOST_TEST(label_extents(TensorMap(), ExtentLayout::even(0, 100)).empty());
+    BOOST_TEST(label_extents(TensorMap(), ExtentLayout::even(101, 100)).size() == 2u);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
