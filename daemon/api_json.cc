@@ -108,6 +108,14 @@ json to_json_value(const TierStatus& t) {
             {"used_bytes", t.used_bytes}};
 }
 
+json to_json_value(const FaultStageStatus& s) {
+    return {{"stage", s.stage},
+            {"count", s.count},
+            {"sum_ns", s.sum_ns},
+            {"max_ns", s.max_ns},
+            {"buckets", s.buckets}};
+}
+
 json to_json_value(const ModelDetail& detail) {
     return {{"model", to_json_value(detail.model)},
             {"layers", list_of(detail.layers)},

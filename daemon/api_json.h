@@ -17,6 +17,7 @@ nlohmann::json to_json_value(const EngineStatus& status);
 nlohmann::json to_json_value(const ModelStatus& model);
 nlohmann::json to_json_value(const SessionStatus& session);
 nlohmann::json to_json_value(const TierStatus& tier);
+nlohmann::json to_json_value(const FaultStageStatus& tier);
 nlohmann::json to_json_value(const ModelDetail& detail);
 nlohmann::json to_json_value(const JobStatus& job);
 nlohmann::json to_json_value(const Error& error);  // {"error": {"code", "message", "hint"}}

@@ -116,6 +116,7 @@ constexpr ApiRoute kRoutes[] = {
     {"GET",  "/v1/models",                [](Control& c, Text, Text) { return list("models", c.models()); }},
     {"GET",  "/v1/sessions",              [](Control& c, Text, Text) { return list("sessions", c.sessions()); }},
     {"GET",  "/v1/tiers",                 [](Control& c, Text, Text) { return list("tiers", c.tiers()); }},
+    {"GET",  "/v1/faults",                [](Control& c, Text, Text) { return list("stages", c.faults()); }},
     {"GET",  "/v1/models/{name}/tensors", [](Control& c, Text name, Text) { return one(c.tensors(name)); }},
     {"POST", "/v1/models/{name}/preload", [](Control& c, Text name, Text) { return preload(c, name); }},
     {"POST", "/v1/models/{name}/pin",     [](Control& c, Text name, Text) { return one(c.pin(name)); }},

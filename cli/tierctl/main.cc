@@ -38,6 +38,7 @@ struct Options {
     bool as_json = false;
     bool no_wait = false;
     bool each_tensor = false;
+    bool histogram = false;
 };
 
 // A name goes as it is; what has a slash is a path, and tierd stands in another folder than we.
@@ -115,6 +116,8 @@ constexpr Command kCommands[] = {
         [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/sessions"), view_sessions); }},
     {"tiers",    "The places that weights live in: capacity and use", nullptr,
         [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/tiers"), view_tiers); }},
+    {"faults",   "Where the time of faults went, by stage", nullptr,
+        [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/faults"), [&](const json& a) { return view_faults(a, o.histogram); }); }},
     {"tensors",  "What of a model is in memory, by layer", "MODEL",
         [](Opt o, Cli c) { return show(o, c.call("GET", model_target(o, "tensors")), [&](const json& a) { return view_tensors(a, o.each_tensor); }); }},
     {"preload",  "Read a model into memory, up to the budget; interrupting tierctl does not stop it", "MODEL", run_preload},
@@ -140,6 +143,8 @@ void add_commands(CLI::App& app, Options& options, const Command*& chosen) {
         sub->callback([&chosen, &command] { chosen = &command; });
     }
     app.get_subcommand("tensors")->add_flag("--tensors", options.each_tensor, "Show each tensor too");
+    app.get_subcommand("faults")->add_flag("--histogram", options.histogram,
+                                           "Show how the times were spread");
     app.get_subcommand("preload")->add_flag("--no-wait", options.no_wait, "Start it and return at once");
 }
 

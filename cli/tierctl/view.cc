@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/tierctl/text.h"
 #include "lib/base/bytes.h"
 
@@ -110,6 +112,51 @@ std::string view_tiers(const json& answer) {
         table.add({text(t, "name"), text(t, "kind"), size(t, "capacity_bytes"), size(t, "used_bytes"),
                    percent(number(t, "used_bytes"), number(t, "capacity_bytes"))});
     return table.text();
+}
+
+// The bound below which `share` of the stage's durations lie, in ns. Bucket i ends at 2^i µs.
+static uint64_t quantile_ns(const json& stage, double share) {
+    double wanted = share * static_cast<double>(number(stage, "count"));
+    double seen = 0;
+    uint64_t bound_ns = 1000;
+    for (const json& bucket : stage.at("buckets")) {
+        seen += bucket.get<double>();
+        if (seen >= wanted) break;
+        bound_ns *= 2;
+    }
+    return std::min(bound_ns, number(stage, "max_ns"));
+}
+
+static std::string histogram_of(const json& stage) {
+    std::string out = "\n" + escape(text(stage, "stage")) + "\n";
+    uint64_t bound_ns = 1000;
+    for (const json& bucket : stage.at("buckets")) {
+        auto found = bucket.get<uint64_t>();
+        if (found > 0)
+            out += fmt::format("  < {:>8}  {:>9}  {}\n", duration(bound_ns), found,
+                               bar(found, number(stage, "count"), 40));
+        bound_ns *= 2;
+    }
+    return out;
+}
+
+std::string view_faults(const json& answer, bool histogram) {
+    Table table({{"STAGE"},
+                 {"FAULTS", kRight},
+                 {"MEAN", kRight},
+                 {"HALF BELOW", kRight},
+                 {"99 % BELOW", kRight},
+                 {"LONGEST", kRight}});
+    std::string spread;
+    for (const json& s : answer.at("stages")) {
+        uint64_t faults = number(s, "count");
+        table.add({text(s, "stage"), count(s, "count"),
+                   duration(number(s, "sum_ns") / std::max<uint64_t>(faults, 1)),
+                   duration(quantile_ns(s, 0.5)), duration(quantile_ns(s, 0.99)),
+                   duration(number(s, "max_ns"))});
+        if (histogram && faults > 0) spread += histogram_of(s);
+    }
+    return table.text() + spread;
 }
 
 std::string view_tensors(const json& answer, bool each) {

@@ -14,6 +14,8 @@ std::string view_status(const nlohmann::json& answer);
 std::string view_models(const nlohmann::json& answer);
 std::string view_sessions(const nlohmann::json& answer);
 std::string view_tiers(const nlohmann::json& answer);
+// Where the time of faults went; with `histogram` also how it was spread.
+std::string view_faults(const nlohmann::json& answer, bool histogram);
 // By layer; with `each` also every tensor.
 std::string view_tensors(const nlohmann::json& answer, bool each);
 // One line for one model, after pin and unpin.

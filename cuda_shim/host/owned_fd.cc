@@ -1,7 +1,6 @@
 #include "cuda_shim/host/owned_fd.h"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 
 #include "cuda_shim/host/shim_state.h"
 #include "cuda_shim/host/sys.h"
@@ -9,15 +8,10 @@
 namespace tierd::shim {
 
 static int duplicate_high(int raw) {
-    // Not at the very top of a large limit: the kernel's table of descriptors is as long as the highest
-    // number.
-    constexpr uint64_t kHighest = 4096;
-    constexpr uint64_t kRoom = 128;
-    struct rlimit limit{};
-    sys::call(SYS_prlimit64, 0, static_cast<int>(RLIMIT_NOFILE), nullptr, &limit);
-    uint64_t top = limit.rlim_cur < kHighest ? limit.rlim_cur : kHighest;
-    long got = -EINVAL;
-    if (top > 2 * kRoom) got = sys::fcntl(raw, F_DUPFD_CLOEXEC, static_cast<long>(top - kRoom));
+    // Above what engines use at once, but within the table that a process begins with, which holds 64: a larger
+    // one costs a process that has threads several milliseconds (expand_fdtable() waits for RCU).
+    constexpr long kFirst = 40;
+    long got = sys::fcntl(raw, F_DUPFD_CLOEXEC, kFirst);
     if (sys::failed(got)) got = sys::fcntl(raw, F_DUPFD_CLOEXEC, 3);
     return static_cast<int>(got);
 }

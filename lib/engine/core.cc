@@ -106,8 +106,8 @@ bool Core::overslept() {
 void Core::wait_for_events() {
     uint64_t now = monotonic_ns();
     int timeout_ms = 0;
-    if (map_ahead_.empty() && next_epoch_ns_ > now)
-        timeout_ms = static_cast<int>((next_epoch_ns_ - now) / kNsPerMs) + 1;
+    uint64_t next_ns = map_ahead_.empty() ? next_epoch_ns_ : map_ahead_.front().not_before_ns;
+    if (next_ns > now) timeout_ms = static_cast<int>((next_ns - now) / kNsPerMs) + 1;
     std::array<epoll_event, 64> events{};
     int count =
         ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), std::min(timeout_ms, 100));

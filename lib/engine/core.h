@@ -22,6 +22,7 @@
 #include "lib/engine/client.h"
 #include "lib/engine/engine.h"
 #include "lib/engine/extent_table.h"
+#include "lib/engine/fault_profile.h"
 #include "lib/engine/inotify.h"
 #include "lib/engine/mailbox.h"
 #include "lib/io/bounce_buffers.h"
@@ -47,8 +48,10 @@ enum class Started : uint8_t {
 // A fill under way.
 struct Fill {
     FillReason reason = FillReason::demand;
-    uint8_t attempts = 0;                // reads tried again after an error
-    char* bounce = nullptr;              // where the bytes pass through; null: read in place
+    uint8_t attempts = 0;    // reads tried again after an error
+    char* bounce = nullptr;  // where the bytes pass through; null: read in place
+    uint64_t started_ns = 0;
+    uint64_t read_ns = 0;                // when the bytes were there
     std::unique_ptr<struct statx> stat;  // of an identity check under way
 };
 
@@ -65,6 +68,7 @@ struct MapAhead {
     uint64_t file = 0;
     uint32_t next = 0;  // extent index
     uint32_t end = 0;
+    uint64_t not_before_ns = 0;  // the answer to the mapping goes first: this keeps a processor busy
 };
 
 class Core {
@@ -104,9 +108,10 @@ class Core {
     std::vector<ModelStatus> models() const;
     std::vector<SessionStatus> sessions() const;
     std::vector<TierStatus> tiers() const;
+    std::vector<FaultStageStatus> faults() const;
     Result<ModelDetail> tensors(const std::string& model);
     Result<JobStatus> start_preload(const std::string& model);
-    Result<JobStatus> job(uint64_t number) const;
+    Result<JobStatus> job(uint64_t number);
     Result<ModelStatus> set_pinned(const std::string& model, bool pinned);
     Result<uint64_t> evict_model(const std::string& model);
     Result<void> set_budget(uint64_t budget_bytes);
@@ -157,13 +162,13 @@ class Core {
     void on_stat(ExtentId id, int64_t result);
     void store(ExtentId id);
     void on_stored(ExtentId id, int64_t result);
-    FillReason end_fill(ExtentId id);
+    Fill end_fill(ExtentId id);
     void fill_seams(ExtentId id, FillReason reason);
     void publish(ExtentId id);
     void fail_fill(ExtentId id, const std::string& why);
     void abandon_fill(ExtentId id);
     void take_decisions();
-    void settle_waiters(ExtentId id);
+    void settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns);
     uint64_t queued_demand_bytes();
     uint64_t wished_bytes(const std::deque<ExtentId>& queue);
     bool pump_one(std::deque<ExtentId>& queue, FillReason reason);
@@ -207,6 +212,7 @@ class Core {
 
     MemoryTier dram_;
     EngineCounters counters_;
+    FaultProfile profile_;
     std::vector<std::string> notes_;
     uint64_t started_ns_;
     uint64_t next_epoch_ns_;

@@ -54,13 +54,14 @@ void Core::handle_fault(Client& client, const Fault& fault) {
         counters_.faults_minor++;
         client.faults_minor++;
         bool mapped = map_extent(client, *region, id, fault.address);
+        profile_.add(FaultStage::minor, monotonic_ns() - arrived_ns);
         note_touch(file, id, Touch::minor);
         if (!mapped) return want(id, client, fault.address, arrived_ns);
         // One signal for a few extents is enough while nothing is short.
         uint32_t next = table_[id].index + 1;
         if (everything_fits())
             map_ahead_.push_back(
-                {client.number, file.number, next, std::min(next + kFaultAround, file.extent_count)});
+                {client.number, file.number, next, std::min(next + kFaultAround, file.extent_count), 0});
         return;
     }
     client.faults_missing++;
@@ -124,6 +125,7 @@ void Core::map_some_ahead() {
     uint64_t stop_ns = monotonic_ns() + kMapAheadSliceNs;
     while (!map_ahead_.empty() && monotonic_ns() < stop_ns) {
         MapAhead& task = map_ahead_.front();
+        if (task.not_before_ns > monotonic_ns()) return;
         Client* client = find_client(task.client);
         auto file = files_.find(task.file);
         if (client == nullptr || file == files_.end() || task.next >= task.end || !everything_fits()) {

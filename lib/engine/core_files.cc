@@ -156,7 +156,8 @@ Result<void> Core::map_region(uint64_t number, const RegionRequest& request, Fd 
     if (file->resident_extents > 0 && everything_fits()) {
         uint32_t first = file->layout.index_at(request.offset_bytes);
         uint32_t last = file->layout.index_at(request.offset_bytes + request.length_bytes - 1);
-        map_ahead_.push_back({number, file->number, first, std::min(last + 1, file->extent_count)});
+        map_ahead_.push_back(
+            {number, file->number, first, std::min(last + 1, file->extent_count), monotonic_ns() + kNsPerMs});
     }
     return {};
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -111,6 +112,7 @@ Started Core::start_fill(ExtentId id, FillReason reason) {
     WeightFile& file = file_of(id);
     Fill fill;
     fill.reason = reason;
+    fill.started_ns = monotonic_ns();
     if (!dram_.grant(file.memory_of(id))) return Started::no_room;
     Started refused = Started::yes;
     if (file.bounces(id)) {
@@ -216,14 +218,11 @@ void Core::on_stat(ExtentId id, int64_t result) {
 // Bytes that were read beside the arena go into it now.
 void Core::store(ExtentId id) {
     WeightFile& file = file_of(id);
-    const char* bounce = fills_[id].bounce;
-    if (bounce == nullptr) return publish(id);
-    bool accepted = reader_->write({.tag = kStoreTag | id,
-                                    .fd = file.arena.writable_fd(),
-                                    .offset_bytes = file.offset_of(id),
-                                    .length_bytes = file.bytes_in(id),
-                                    .from = bounce});
-    if (!accepted) fail_fill(id, "the ring is full");
+    Fill& fill = fills_[id];
+    fill.read_ns = monotonic_ns();
+    if (fill.bounce == nullptr) return publish(id);
+    on_stored(id, ::pwrite(file.arena.writable_fd(), fill.bounce, file.bytes_in(id),
+                           static_cast<off_t>(file.offset_of(id))));
 }
 
 void Core::on_stored(ExtentId id, int64_t result) {
@@ -233,20 +232,19 @@ void Core::on_stored(ExtentId id, int64_t result) {
     file.changed ? fail_fill(id, "the file changed") : publish(id);
 }
 
-// Forgets a fill, whether it went well or not. Returns why it was begun.
-FillReason Core::end_fill(ExtentId id) {
-    Fill& fill = fills_[id];
-    FillReason reason = fill.reason;
-    if (fill.bounce != nullptr) bounce_.give_back(fill.bounce);
-    fills_.erase(id);
+// Takes a fill off the list, whether it went well or not.
+Fill Core::end_fill(ExtentId id) {
+    Fill fill = std::move(fills_.extract(id).mapped());
+    if (fill.bounce != nullptr) bounce_.give_back(std::exchange(fill.bounce, nullptr));
     reads_in_flight_--;
-    return reason;
+    return fill;
 }
 
 // The bytes are there and right: from here on they may be mapped.
 void Core::publish(ExtentId id) {
     WeightFile& file = file_of(id);
-    FillReason reason = end_fill(id);
+    Fill fill = end_fill(id);
+    FillReason reason = fill.reason;
     set_state(id, TIERD_EXTENT_RESIDENT);
     tierd_extent& row = table_[id];
     row.filled_ns = monotonic_ns();
@@ -258,10 +256,11 @@ void Core::publish(ExtentId id) {
     if (reason == FillReason::read_ahead) counters_.fills_read_ahead++;
     if (reason == FillReason::preload) counters_.fills_preload++;
     policy_->filled(view(), id);
-    settle_waiters(id);
-    // What somebody asked for whole is mapped at once. What was only read ahead waits for its touch: that
-    // keeps the read-ahead going, and costs little beside the read.
-    if (reason == FillReason::preload && everything_fits() && row.state == TIERD_EXTENT_RESIDENT)
+    settle_waiters(id, fill.started_ns, fill.read_ns);
+    // What somebody asked for whole is mapped at once. What was only read ahead waits for its touch, which
+    // keeps the read-ahead going; while nothing is short, that of every fourth will do.
+    bool is_signal = reason == FillReason::read_ahead && row.index % 4 == 0;
+    if (reason != FillReason::demand && !is_signal && everything_fits() && row.state == TIERD_EXTENT_RESIDENT)
         map_for_all(file, id);
     // A slice that was read with another of the same expert is touched next for certain.
     bool slice = !file.layout.is_even() && row.role == TIERD_ROLE_EXPERT;
@@ -272,7 +271,8 @@ void Core::publish(ExtentId id) {
 }
 
 // Answers everybody who waits for a resident extent.
-void Core::settle_waiters(ExtentId id) {
+void Core::settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns) {
+    uint64_t stored_ns = table_[id].filled_ns;
     auto found = waiters_.find(id);
     if (found == waiters_.end()) return;
     std::vector<Waiter> list = std::move(found->second);
@@ -294,7 +294,13 @@ void Core::settle_waiters(ExtentId id) {
             waiters_[id].push_back(waiter);
             continue;
         }
-        uint64_t waited_ns = monotonic_ns() - waiter.arrived_ns;
+        uint64_t mapped_ns = monotonic_ns();
+        uint64_t waited_ns = mapped_ns - waiter.arrived_ns;
+        profile_.add(FaultStage::queue, started_ns - std::min(started_ns, waiter.arrived_ns));
+        profile_.add(FaultStage::read, read_ns - started_ns);
+        profile_.add(FaultStage::store, stored_ns - read_ns);
+        profile_.add(FaultStage::map, mapped_ns - stored_ns);
+        profile_.add(FaultStage::whole, waited_ns);
         client->slowest_fault_ns = std::max(client->slowest_fault_ns, waited_ns);
         counters_.slowest_fault_ns = std::max(counters_.slowest_fault_ns, waited_ns);
     }

@@ -110,6 +110,19 @@ Result<std::vector<std::shared_ptr<WeightFile>>> Core::files_named(const std::st
     return found;
 }
 
+std::vector<FaultStageStatus> Core::faults() const {
+    std::vector<FaultStageStatus> rows;
+    for (size_t i = 0; i < kFaultStages; i++) {
+        const StageHistogram& stage = profile_.stages()[i];
+        rows.push_back({.stage = kFaultStageNames[i],
+                        .count = stage.count,
+                        .sum_ns = stage.sum_ns,
+                        .max_ns = stage.max_ns,
+                        .buckets = {stage.buckets.begin(), stage.buckets.end()}});
+    }
+    return rows;
+}
+
 Result<ModelDetail> Core::tensors(const std::string& model) {
     auto named = files_named(model);
     if (!named) return std::unexpected(named.error());
@@ -170,7 +183,8 @@ Result<JobStatus> Core::start_preload(const std::string& model) {
     return status;
 }
 
-Result<JobStatus> Core::job(uint64_t number) const {
+Result<JobStatus> Core::job(uint64_t number) {
+    advance_jobs();
     auto found = jobs_.find(number);
     if (found == jobs_.end())
         return fail(Code::not_found, "find job", std::to_string(number),

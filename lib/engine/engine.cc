@@ -207,6 +207,9 @@ class ThreadedEngine final : public Engine {
     Result<std::vector<TierStatus>> tiers() override {
         return ask<Result<std::vector<TierStatus>>>([](Core& core) { return core.tiers(); });
     }
+    Result<std::vector<FaultStageStatus>> faults() override {
+        return ask<Result<std::vector<FaultStageStatus>>>([](Core& core) { return core.faults(); });
+    }
     Result<ModelDetail> tensors(const std::string& model) override {
         return ask<Result<ModelDetail>>([model](Core& core) { return core.tensors(model); });
     }

@@ -86,6 +86,16 @@ struct TierStatus {
     uint64_t used_bytes = 0;
 };
 
+// One stage of serving faults; see fault_profile.h.
+struct FaultStageStatus {
+    std::string stage;
+    uint64_t count = 0;
+    uint64_t sum_ns = 0;
+    uint64_t max_ns = 0;
+    std::vector<uint64_t>
+        buckets;  // bucket i counts those of less than 2^i µs; the last one all longer ones too
+};
+
 struct TensorStatus {
     std::string name;
     std::string dtype;

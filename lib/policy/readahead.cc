@@ -15,7 +15,7 @@ constexpr uint32_t kMostWalked = 256;  // rows looked at to match one touch, and
 constexpr uint32_t kStreamLife = 512;  // touches of the model after which a stream without any is forgotten
 constexpr uint32_t kScoreWeight = 16;  // the score follows the last touches, about this many
 constexpr uint32_t kLeastBytes = 64 << 10;  // smaller extents have no place in a pass
-constexpr uint32_t kInOrder = 192;     // score from which an order learned on the way is worth keeping
+constexpr uint32_t kInOrder = 192;          // score from which an order learned on the way is worth keeping
 
 // Steps from one position to another, forward around a pass of `length`.
 uint32_t forward(uint32_t from, uint32_t to, uint32_t length) {

@@ -72,9 +72,9 @@ class ReadAhead {
     struct Reader {
         ExtentId first_extent = 0;
         uint32_t known = 0;  // positions 0 .. known-1 make up a pass; what is behind is never read ahead
-        std::vector<bool> has_place;     // by index: not experts, nor scraps between them
-        std::vector<uint32_t> order;     // position -> index, of those that have a place
-        std::vector<uint32_t> position;  // index -> position
+        std::vector<bool> has_place;                         // by index: not experts, nor scraps between them
+        std::vector<uint32_t> order;                         // position -> index, of those that have a place
+        std::vector<uint32_t> position;                      // index -> position
         std::vector<std::pair<uint32_t, uint32_t>> experts;  // (layer << 16 | expert, index), ascending
         std::array<Stream, kStreams> streams;
         uint32_t clock = 0;  // touches seen

@@ -145,6 +145,16 @@ BOOST_AUTO_TEST_CASE(sessions_and_tiers_are_tables) {
     BOOST_TEST(contains(line_with(tiers.out, "dram0"), "dram  8.00 GiB  3.00 GiB   37 %"), tiers.out);
 }
 
+BOOST_AUTO_TEST_CASE(faults_are_shown_by_stage_and_spread_when_asked) {
+    Setup setup;
+    Outcome table = setup.run({"faults"});
+    BOOST_TEST(table.status == 0, table.err);
+    BOOST_TEST(contains(line_with(table.out, "read"), "2.0 ms"), table.out);
+    BOOST_TEST(!contains(table.out, "< "), table.out);
+    Outcome spread = setup.run({"faults", "--histogram"});
+    BOOST_TEST(contains(line_with(spread.out, "< "), "1  ####"), spread.out);
+}
+
 BOOST_AUTO_TEST_CASE(tensors_are_shown_by_layer_and_one_by_one_when_asked) {
     Setup setup;
     Outcome layers = setup.run({"tensors", "gemma.gguf"});
@@ -162,7 +172,8 @@ BOOST_AUTO_TEST_CASE(json_is_what_the_api_says) {
     for (auto [command, key] : {std::pair{"status", "counters"},
                                 {"models", "models"},
                                 {"sessions", "sessions"},
-                                {"tiers", "tiers"}}) {
+                                {"tiers", "tiers"},
+                                {"faults", "stages"}}) {
         Outcome outcome = setup.run({command, "--json"});
         BOOST_TEST(outcome.status == 0, outcome.err);
         BOOST_TEST(json::parse(outcome.out).contains(key), outcome.out);

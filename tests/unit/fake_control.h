@@ -96,6 +96,10 @@ class FakeControl : public Control {
         note("tiers");
         return memory;
     }
+    Result<std::vector<FaultStageStatus>> faults() override {
+        note("faults");
+        return stages;
+    }
     Result<ModelDetail> tensors(const std::string& model) override {
         auto found = find("tensors", model);
         if (!found) return std::unexpected(found.error());
@@ -144,6 +148,12 @@ class FakeControl : public Control {
     std::vector<ModelStatus> known;
     std::vector<SessionStatus> attached;
     std::vector<TierStatus> memory;
+    std::vector<FaultStageStatus> stages = {
+        {.stage = "read",
+         .count = 3,
+         .sum_ns = 6'000'000,
+         .max_ns = 3'000'000,
+         .buckets = std::vector<uint64_t>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1}}};
     std::vector<LayerStatus> layers;
     std::vector<TensorStatus> inside;
     JobStatus work;
