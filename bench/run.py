@@ -6,6 +6,7 @@ tokens than it should, a budget was exceeded, or a process failed.
 """
 
 import argparse
+import dataclasses
 import pathlib
 import sys
 import time
@@ -45,15 +46,32 @@ def write_report(facts, sections):
     print(f"written: {path.relative_to(machine.ROOT)}")
 
 
+def sizes_of(options):
+    given = {}
+    if options.runs:
+        given["runs"] = options.runs
+    if options.seconds:
+        given["seconds"] = options.seconds
+    if options.ratios:
+        given["ratios"] = tuple(float(ratio) if "." in ratio else int(ratio) for ratio in options.ratios.split(","))
+    if options.wait_policies:
+        given["wait_policies"] = tuple(options.wait_policies.split(","))
+    return dataclasses.replace(QUICK if options.what == "quick" else FULL, **given)
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("what", choices=[*PARTS, "quick", "all"])
     options.add_argument("--build", type=pathlib.Path, default=machine.ROOT / "build", help="where tierd was built")
     options.add_argument("--out", type=pathlib.Path, default=machine.ROOT / "build" / "bench")
     options.add_argument("--python", type=pathlib.Path, default=machine.ROOT / "build" / "venv-bench" / "bin" / "python")
+    options.add_argument("--runs", type=int, help="paired runs of a row")
+    options.add_argument("--seconds", type=float, help="most that a past-RAM run takes from its first token on")
+    options.add_argument("--ratios", help="model / memory, as 1.33,1.5,2")
+    options.add_argument("--wait-policies", help="OMP_WAIT_POLICY of all contenders, as passive,active")
     options = options.parse_args()
     begin = time.monotonic()
-    bench = Bench(options.build.resolve(), options.out.resolve(), QUICK if options.what == "quick" else FULL, options.python)
+    bench = Bench(options.build.resolve(), options.out.resolve(), sizes_of(options), options.python)
     facts = bench.facts()
     try:
         if options.what == "quick":

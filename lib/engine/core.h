@@ -48,6 +48,8 @@ enum class Started : uint8_t {
 // A fill under way.
 struct Fill {
     FillReason reason = FillReason::demand;
+    uint8_t parts = 0;       // reads that have not completed
+    int failure = 0;         // of a part: a negative errno
     uint8_t attempts = 0;    // reads tried again after an error
     char* bounce = nullptr;  // where the bytes pass through; null: read in place
     uint64_t started_ns = 0;
@@ -158,10 +160,10 @@ class Core {
     bool free_huge_page();
     bool issue_read(ExtentId id);
     void on_completion(const Completion& completion);
-    void on_read(ExtentId id, int64_t result);
+    uint32_t part_bytes(ExtentId id, uint32_t part);
+    void on_part(ExtentId id, uint32_t part, int64_t result);
+    void on_read(ExtentId id);
     void on_stat(ExtentId id, int64_t result);
-    void store(ExtentId id);
-    void on_stored(ExtentId id, int64_t result);
     Fill end_fill(ExtentId id);
     void fill_seams(ExtentId id, FillReason reason);
     void publish(ExtentId id);

@@ -17,7 +17,8 @@ namespace tierd {
 namespace {
 
 constexpr uint64_t kStatTag = 1ull << 62;
-constexpr uint64_t kStoreTag = 1ull << 61;
+constexpr uint32_t kPartShift = 32;
+constexpr uint32_t kPartBytes = 256 * kKiB;
 constexpr size_t kMaxAhead = 256;    // read-ahead wishes kept; those that come too many are forgotten
 constexpr uint32_t kMaxReads = 200;  // below the ring's entries, with room for identity checks
 constexpr uint8_t kMaxAttempts = 3;
@@ -149,29 +150,53 @@ void Core::fill_seams(ExtentId id, FillReason reason) {
     }
 }
 
+// Bytes of the file in a part of an extent's read.
+uint32_t Core::part_bytes(ExtentId id, uint32_t part) {
+    uint32_t step = fills_[id].bounce != nullptr ? kPartBytes : UINT32_MAX;
+    return std::min(step, file_of(id).bytes_in(id) - part * kPartBytes);
+}
+
+// Reads that pass through a buffer go in parts: while one is copied into the arena, the disk works on the next.
+// False when the ring took none.
 bool Core::issue_read(ExtentId id) {
     WeightFile& file = file_of(id);
-    uint64_t offset = file.offset_of(id);
-    uint64_t length = file.bytes_in(id);
-    if (file.origin.direct) length = round_up(length, kDirectAlign);
-    return reader_->read({.tag = id,
-                          .file = file.reader_file,
-                          .offset_bytes = offset,
-                          .length_bytes = static_cast<uint32_t>(length),
-                          .into = fills_[id].bounce ? fills_[id].bounce : file.arena.at(offset)});
+    Fill& fill = fills_[id];
+    uint32_t parts = fill.bounce == nullptr ? 1 : (file.bytes_in(id) + kPartBytes - 1) / kPartBytes;
+    fill.failure = 0;
+    for (uint32_t part = 0; part < parts; part++) {
+        uint64_t offset = file.offset_of(id) + part * kPartBytes;
+        uint64_t length = part_bytes(id, part);
+        if (file.origin.direct) length = round_up(length, kDirectAlign);
+        bool accepted =
+            reader_->read({.tag = uint64_t{part} << kPartShift | id,
+                           .file = file.reader_file,
+                           .offset_bytes = offset,
+                           .length_bytes = static_cast<uint32_t>(length),
+                           .into = fill.bounce ? fill.bounce + part * kPartBytes : file.arena.at(offset)});
+        if (!accepted) {
+            fill.failure = -EAGAIN;
+            break;
+        }
+        fill.parts++;
+    }
+    return fill.parts > 0;
 }
 
 void Core::on_completion(const Completion& completion) {
-    if ((completion.tag & kStatTag) != 0)
-        on_stat(static_cast<ExtentId>(completion.tag & ~kStatTag), completion.result);
-    else if ((completion.tag & kStoreTag) != 0)
-        on_stored(static_cast<ExtentId>(completion.tag & ~kStoreTag), completion.result);
-    else
-        on_read(static_cast<ExtentId>(completion.tag), completion.result);
+    auto id = static_cast<ExtentId>(completion.tag);
+    if ((completion.tag & kStatTag) != 0) return on_stat(id, completion.result);
+    on_part(id, static_cast<uint32_t>(completion.tag >> kPartShift), completion.result);
 }
 
-void Core::on_read(ExtentId id, int64_t result) {
+void Core::on_part(ExtentId id, uint32_t part, int64_t result) {
     WeightFile& file = file_of(id);
+    Fill& fill = fills_[id];
+    uint32_t wanted = part_bytes(id, part);
+    if (result == wanted && fill.bounce != nullptr) {
+        ssize_t stored = ::pwrite(file.arena.writable_fd(), fill.bounce + part * kPartBytes, wanted,
+                                  static_cast<off_t>(file.offset_of(id) + part * kPartBytes));
+        if (stored < 0) result = -errno;
+    }
     if (result == -EINVAL && file.origin.direct) {
         // The file system took the flag at open and refuses it now. The description is our own: we may change
         // it.
@@ -179,13 +204,22 @@ void Core::on_read(ExtentId id, int64_t result) {
         ::fcntl(file.origin.fd.get(), F_SETFL, flags & ~O_DIRECT);
         file.origin.direct = false;
     }
-    if (result != file.bytes_in(id)) {
+    if (result != wanted) fill.failure = result < 0 ? static_cast<int>(result) : -ENODATA;
+    if (--fill.parts == 0) on_read(id);
+}
+
+void Core::on_read(ExtentId id) {
+    WeightFile& file = file_of(id);
+    Fill& fill = fills_[id];
+    if (fill.failure != 0) {
         // Once more: the error may have passed, and a short read of an unchanged file is only a short read.
-        if (++fills_[id].attempts < kMaxAttempts && issue_read(id)) return;
+        int failure = fill.failure;
+        if (++fill.attempts < kMaxAttempts && issue_read(id)) return;
         counters_.read_errors++;
         return fail_fill(
-            id, result < 0 ? fmt::format("read error {}", -result) : "the file is shorter than it was");
+            id, failure == -ENODATA ? "the file is shorter than it was" : fmt::format("error {}", -failure));
     }
+    fill.read_ns = monotonic_ns();
     counters_.bytes_read += file.bytes_in(id);
     if (!file.origin.direct)
         evictor_->post(
@@ -196,10 +230,11 @@ void Core::on_read(ExtentId id, int64_t result) {
     // The bytes count only if the file was still the same when they had been read.
     if (file.origin.local_disk) {
         if (!file.origin.unchanged()) mark_changed(file);
-        return file.changed ? fail_fill(id, "the file changed") : store(id);
+        return file.changed ? fail_fill(id, "the file changed") : publish(id);
     }
-    auto& into = fills_[id].stat = std::make_unique<struct statx>();
-    if (!reader_->stat(kStatTag | id, file.origin.fd.get(), into.get())) fail_fill(id, "the ring is full");
+    fill.stat = std::make_unique<struct statx>();
+    if (!reader_->stat(kStatTag | id, file.origin.fd.get(), fill.stat.get()))
+        fail_fill(id, "the ring is full");
 }
 
 void Core::on_stat(ExtentId id, int64_t result) {
@@ -212,23 +247,6 @@ void Core::on_stat(ExtentId id, int64_t result) {
     bool same = result == 0 && stat->stx_size == was.size_bytes && in_ns(stat->stx_mtime) == was.mtime_ns &&
                 in_ns(stat->stx_ctime) == was.ctime_ns;
     if (!same) mark_changed(file);
-    file.changed ? fail_fill(id, "the file changed") : store(id);
-}
-
-// Bytes that were read beside the arena go into it now.
-void Core::store(ExtentId id) {
-    WeightFile& file = file_of(id);
-    Fill& fill = fills_[id];
-    fill.read_ns = monotonic_ns();
-    if (fill.bounce == nullptr) return publish(id);
-    on_stored(id, ::pwrite(file.arena.writable_fd(), fill.bounce, file.bytes_in(id),
-                           static_cast<off_t>(file.offset_of(id))));
-}
-
-void Core::on_stored(ExtentId id, int64_t result) {
-    WeightFile& file = file_of(id);
-    if (result != file.bytes_in(id))
-        return fail_fill(id, fmt::format("its memory could not be written: {}", result));
     file.changed ? fail_fill(id, "the file changed") : publish(id);
 }
 
@@ -298,7 +316,7 @@ void Core::settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns) {
         uint64_t waited_ns = mapped_ns - waiter.arrived_ns;
         profile_.add(FaultStage::queue, started_ns - std::min(started_ns, waiter.arrived_ns));
         profile_.add(FaultStage::read, read_ns - started_ns);
-        profile_.add(FaultStage::store, stored_ns - read_ns);
+        profile_.add(FaultStage::check, stored_ns - read_ns);
         profile_.add(FaultStage::map, mapped_ns - stored_ns);
         profile_.add(FaultStage::whole, waited_ns);
         client->slowest_fault_ns = std::max(client->slowest_fault_ns, waited_ns);

@@ -44,7 +44,7 @@ void Mailbox::close() {
 
 namespace {
 
-constexpr uint32_t kRingEntries = 256;
+constexpr uint32_t kRingEntries = 1024;
 constexpr uint32_t kMaxFiles = 16384;
 
 struct HeartbeatPage {

@@ -13,14 +13,14 @@ namespace tierd {
 
 enum class FaultStage : uint8_t {
     queue,  // from the fault's arrival to the read's start: waiting for memory, a buffer, the engine's thread
-    read,   // origin to memory, with the check that the file is unchanged
-    store,  // bounce buffer to arena; 0 where there is none
+    read,   // origin to memory, by way of a bounce buffer where the pages are small
+    check,  // that the file is unchanged, and what the policy does with the news
     map,    // UFFDIO_CONTINUE, behind the policy and the mapping of others who wait
     whole,  // arrival to mapped
     minor,  // arrival to mapped, where the bytes were in memory already
 };
 inline constexpr size_t kFaultStages = 6;
-inline constexpr const char* kFaultStageNames[kFaultStages] = {"queue", "read",  "store",
+inline constexpr const char* kFaultStageNames[kFaultStages] = {"queue", "read",  "check",
                                                                "map",   "whole", "minor"};
 
 struct StageHistogram {

@@ -59,16 +59,6 @@ class UringReader final : public Reader {
         return true;
     }
 
-    bool write(const WriteRequest& request) override {
-        io_uring_sqe* sqe = next();
-        if (sqe == nullptr) return false;
-        io_uring_prep_write(sqe, request.fd, request.from, request.length_bytes, request.offset_bytes);
-        // Without it the copy is tried first on the thread that submits.
-        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
-        io_uring_sqe_set_data64(sqe, request.tag);
-        return true;
-    }
-
     bool stat(uint64_t tag, int fd, void* into) override {
         io_uring_sqe* sqe = next();
         if (sqe == nullptr) return false;

@@ -1,4 +1,4 @@
-// reader.h - asynchronous reads from origins, and writes of what was read into arenas: one io_uring.
+// reader.h - asynchronous reads from origins: one io_uring.
 //
 // Owns:      the ring and its table of registered files.
 // Invariant: every accepted request completes exactly once through reap(). Destination memory is never
@@ -25,18 +25,9 @@ struct ReadRequest {
     char* into = nullptr;
 };
 
-struct WriteRequest {
-    uint64_t tag = 0;
-    int fd = -1;  // an arena's; stays open until the completion
-    uint64_t offset_bytes = 0;
-    uint32_t length_bytes = 0;
-    const char* from = nullptr;  // lives until the completion
-};
-
 struct Completion {
     uint64_t tag = 0;
-    int64_t result =
-        0;  // bytes read or written, or a negative errno; for stat requests 0 or a negative errno
+    int64_t result = 0;  // bytes read, or a negative errno; for stat requests 0 or a negative errno
 };
 
 class Reader {
@@ -53,8 +44,6 @@ class Reader {
     // False when the ring is full: reap() first. flush() hands what was queued to the kernel; call it once a
     // round.
     virtual bool read(const ReadRequest& request) = 0;
-    // Copies into an arena, on one of the kernel's worker threads.
-    virtual bool write(const WriteRequest& request) = 0;
     // Asks for the file's attributes without blocking; `into` is a struct statx and lives until the
     // completion.
     virtual bool stat(uint64_t tag, int fd, void* into) = 0;
