@@ -35,10 +35,11 @@ class Sizes:
     seconds: float     # at most, from the first token on
     ratios: tuple
     wait_policies: tuple
+    modes: bool        # llama.cpp's other ways to load too
 
 
-FULL = Sizes("2GiB", "4GiB", "6GiB", 3, 48, 60, (1.33, 1.5, 2, 4), ("passive", "active"))
-QUICK = Sizes("512MiB", "512MiB", "512MiB", 1, 24, 5, (1.33, 1.5, 2), ("passive",))
+FULL = Sizes("2GiB", "4GiB", "6GiB", 3, 48, 60, (1.33, 1.5, 2, 4), ("passive", "active"), True)
+QUICK = Sizes("512MiB", "512MiB", "512MiB", 1, 24, 5, (1.33, 1.5, 2), ("passive",), False)
 
 
 class Bench:

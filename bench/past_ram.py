@@ -117,7 +117,7 @@ class PastRam:
             peer, peer_rates = f"llama.cpp {best_name}", [others[best_name]["tokens_per_s"]] * len(ours)
         found = [rows.row(f"{prefix}_vs_mmap{suffix}", "tokens_per_s", rate(ours), "kernel mmap", rate(kernel), note)]
         if self.name != "dense":
-            scope = f"modes of llama.cpp that ran: {', '.join(others) or 'none'}, once each" if self.bench.sizes.runs > 1 else \
+            scope = f"modes of llama.cpp that ran: {', '.join(others) or 'none'}, once each" if self.bench.sizes.modes else \
                 "beside the kernel's mapping alone: the other modes run in the full benchmark"
             found.append(rows.row(f"{prefix}_vs_best{suffix}", "tokens_per_s", rate(ours), peer, peer_rates, f"{scope}; {note}"))
         return found + self.bound_rows(prefix, ratio, ours, suffix)
@@ -150,7 +150,7 @@ def one_model(bench, name):
     found = []
     for ratio in bench.sizes.ratios:
         bench.say(f"past_ram: {name} with memory for 1/{ratio} of it")
-        others = work.modes(ratio) if bench.sizes.runs > 1 else {}
+        others = work.modes(ratio) if bench.sizes.modes else {}
         for wait_policy in bench.sizes.wait_policies:
             found += work.at(ratio, wait_policy, others)
         found += [rows.row(f"{name}_{ratio}_peer_{mode}", "tokens_per_s", [record["tokens_per_s"]],

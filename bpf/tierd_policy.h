@@ -71,7 +71,7 @@ struct tierd_extent {
 	__u64 filled_ns;          /* tierd: CLOCK_MONOTONIC when the bytes last arrived; 0: never */
 	__u64 predicted_touch_ns; /* policy: when it expects the next touch; 0: no prediction */
 	__u32 model;              /* tierd: number of the weight file's slot; valid while the file is open */
-	__u32 index;              /* tierd: which slice of the file: offset = index * extent size */
+	__u32 index;              /* tierd: which extent of the file, from 0, ascending by offset */
 	__u32 bytes;              /* tierd: memory that it takes while resident; extents of one file may differ */
 	__u32 heat;               /* tierd: decayed touches, 16.16 fixed point */
 	__u32 touches;            /* tierd: touches seen since the file was opened, saturating */

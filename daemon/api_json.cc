@@ -25,6 +25,7 @@ json to_json_value(const EngineCounters& c) {
             {"fall_backs_ordered", c.fall_backs_ordered},
             {"decisions_refused", c.decisions_refused},
             {"sessions_opened", c.sessions_opened},
+            {"extents_watched", c.extents_watched},
             {"slowest_fault_ns", c.slowest_fault_ns}};
 }
 

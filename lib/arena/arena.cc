@@ -6,6 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstring>
+
 #include "lib/base/bytes.h"
 
 namespace tierd {
@@ -69,6 +72,16 @@ Result<void> Arena::release(uint64_t offset_bytes, uint64_t length_bytes) const 
     if (::fallocate(writable_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes)) != 0)
         return os_error("release arena memory");
+    return {};
+}
+
+Result<void> Arena::renew_page(uint64_t offset_bytes) const {
+    constexpr size_t kPage = 4 * kKiB;
+    std::array<char, kPage> bytes;
+    std::memcpy(bytes.data(), at(offset_bytes), kPage);
+    if (auto released = release(offset_bytes, kPage); !released) return released;
+    if (::pwrite(writable_.get(), bytes.data(), kPage, static_cast<off_t>(offset_bytes)) != kPage)
+        return os_error("renew arena page");
     return {};
 }
 

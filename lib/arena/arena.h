@@ -47,6 +47,11 @@ class Arena {
     // theirs on shmem. fallocate(2), FALLOC_FL_PUNCH_HOLE. Errors: errno.
     Result<void> release(uint64_t offset_bytes, uint64_t length_bytes) const;
 
+    // Takes the page at `offset_bytes` out of every client's mapping and puts its bytes back: its next touch is
+    // a fault that UFFDIO_CONTINUE resolves. Not for hugetlb, and not for a part of a huge page. About 10 µs.
+    // Errors: errno; the page may then be lost, as after release().
+    Result<void> renew_page(uint64_t offset_bytes) const;
+
     // Bytes of memory that the file holds now, as the kernel counts them.
     uint64_t allocated_bytes() const;
 

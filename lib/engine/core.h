@@ -170,6 +170,7 @@ class Core {
     void fail_fill(ExtentId id, const std::string& why);
     void abandon_fill(ExtentId id);
     void take_decisions();
+    void watch_extent(ExtentId id);
     void settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns);
     uint64_t queued_demand_bytes();
     uint64_t wished_bytes(const std::deque<ExtentId>& queue);

@@ -347,10 +347,27 @@ void Core::abandon_fill(ExtentId id) {
             order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}});
 }
 
+// Takes one page of a mapped extent out of the clients' mappings. Of small pages only: of a huge page it would
+// cost the whole.
+void Core::watch_extent(ExtentId id) {
+    WeightFile* file = owner_of(id);
+    bool mapped = file != nullptr && table_[id].state == TIERD_EXTENT_RESIDENT &&
+                  (table_[id].flags & TIERD_EXTENT_MAPPED) != 0;
+    if (!mapped || !file->bounces(id) || file->changed) return;
+    // A page that could not be put back is missed by the next CONTINUE, which has the extent read again.
+    if (auto renewed = file->arena.renew_page(file->offset_of(id)); !renewed) {
+        spdlog::warn("{}", renewed.error().text());
+        return;
+    }
+    counters_.extents_watched++;
+}
+
 // Carries out what the policy proposed, where it may be.
 void Core::take_decisions() {
     for (ExtentId id : decisions_.evict)
         if (!start_eviction(id)) counters_.decisions_refused++;
+    for (size_t i = 0; i < std::min(decisions_.watch.size(), kMaxWatch); i++)
+        watch_extent(decisions_.watch[i]);
     if (!config_.read_ahead) return;
     for (ExtentId id : decisions_.read_ahead) {
         WeightFile* file = owner_of(id);

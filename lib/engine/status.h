@@ -29,6 +29,7 @@ struct EngineCounters {
     uint64_t fall_backs_ordered = 0;   // ranges given back to the kernel's mapping on tierd's order
     uint64_t decisions_refused = 0;    // policy proposals that failed validation
     uint64_t sessions_opened = 0;
+    uint64_t extents_watched = 0;   // mapped extents whose next touch was made to be seen
     uint64_t slowest_fault_ns = 0;  // arrival to CONTINUE
 };
 

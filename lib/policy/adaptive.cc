@@ -29,6 +29,7 @@ constexpr uint32_t kMissesMost = 64;       // counted of one extent
 // keep what no longer is.
 constexpr uint32_t kHalfLifeParts = 4;
 constexpr uint32_t kStayParts = 2;
+constexpr uint32_t kWatchedPart = 6;  // of the resident extents, those that are to go next
 constexpr uint32_t kSiblings = 32;
 constexpr uint32_t kPinnedLooks = 64;  // pinned extents looked at again in an epoch
 constexpr uint32_t kCutEpochs =
@@ -150,7 +151,9 @@ void AdaptivePolicy::fault(const PolicyView& view, ExtentId extent, Touch touch,
     if (touch == Touch::missing && too_soon)  // evicted while it was still being read
         model->keep = std::min(model->keep + 1, model->window / 2);
     note.touch_clock = model->clock;
-    if (touch == Touch::missing || was_ahead) count_miss(*model, note);
+    // Saved by being watched, it would have been a miss.
+    bool was_watched = std::exchange(note.watched, false);
+    if (touch == Touch::missing || was_ahead || was_watched) count_miss(*model, note);
     if (lists_.list_of(extent) != ExtentLists::kNoList) file(view, *model, extent);
     read_ahead_.touched(view, extent, touch, was_ahead, limits(view, *model), out.read_ahead);
     choose_mode(view, *model);
@@ -160,6 +163,7 @@ void AdaptivePolicy::filled(const PolicyView& view, ExtentId extent) {
     if (!reserve(view, extent)) return;
     Note& note = notes_[extent];
     note.ahead = !std::exchange(note.wanted, false);
+    note.watched = false;
     lists_.weigh(extent, view.extents[extent].bytes);
     Model* model = model_of(view, extent);
     if (!model) {
@@ -186,6 +190,7 @@ void AdaptivePolicy::epoch(const PolicyView& view, PolicyDecisions& out) {
         if (epochs_ % kCutEpochs == 0) model.cut -= (model.cut + 7) / 8;
     refresh_shares(view);
     for (auto& [slot, model] : models_) {
+        if (model.mode == Mode::heat) watch_coldest(view, model, out.watch);
         if (!model.silent) read_ahead_.go_on(view, slot, limits(view, model), out.read_ahead);
         ExtentLists::List pinned = model.lists + kPinned;
         for (uint32_t looks = std::min(kPinnedLooks, lists_.size(pinned)); looks > 0; --looks) {
@@ -321,6 +326,20 @@ void AdaptivePolicy::sink_levels(const Model& model) {
         if (oldest == kNoExtent || model.clock - notes_[oldest].touch_clock <= stay) continue;
         notes_[oldest].touch_clock = model.clock;
         lists_.push_back(model.lists + kind - 1, oldest);
+    }
+}
+
+void AdaptivePolicy::watch_coldest(const PolicyView& view, const Model& model, std::vector<ExtentId>& watch) {
+    uint32_t looks = resident_extents(model) / kWatchedPart;
+    for (uint32_t kind = kLevel0; kind < kHeld; ++kind) {
+        for (ExtentId extent = lists_.head(model.lists + kind); extent != kNoExtent;
+             extent = lists_.next(extent)) {
+            if (looks-- == 0 || watch.size() >= kMaxWatch) return;
+            Note& note = notes_[extent];
+            if (note.watched || (view.extents[extent].flags & TIERD_EXTENT_MAPPED) == 0) continue;
+            note.watched = true;
+            watch.push_back(extent);
+        }
     }
 }
 

@@ -17,8 +17,8 @@
 //          small window: the extents just touched, kept while threads read in them, and those read ahead.
 //   heat   mixture-of-experts models touch a few experts a layer, hardly predictable. Everything that is no
 //          expert is held; experts live in levels by how often they had to be read lately, and sink when they
-//          were not missed for long. Touches of mapped extents are not seen: an expert that is evicted and is
-//          popular is missed soon, and so shows its worth.
+//          were not missed for long. Touches of mapped extents are not seen; so those next to go are watched
+//          for a while, and one that is touched in that time is saved.
 //   lru    models that fit, and those not yet understood.
 // `sweep` takes the first for every model; `auto` goes by the read-ahead's score.
 //
@@ -65,6 +65,7 @@ class AdaptivePolicy final : public Policy {
         uint32_t named_in = 0;    // the reclaim() that named it last
         uint8_t misses = 0;       // decayed; outlives eviction
         bool wanted = false;      // a demand miss waits for it
+        bool watched = false;     // its next touch will be seen
         bool ahead = false;       // resident by read-ahead, not touched since
     };
 
@@ -116,6 +117,7 @@ class AdaptivePolicy final : public Policy {
     static uint32_t level(const Note& note);
     void count_miss(const Model& model, Note& note) const;
     void sink_levels(const Model& model);
+    void watch_coldest(const PolicyView& view, const Model& model, std::vector<ExtentId>& watch);
     ReadAheadLimits limits(const PolicyView& view, const Model& model) const;
 
     std::vector<Model*> by_claim();

@@ -46,13 +46,17 @@ struct PolicyTier {
     uint64_t used_bytes = 0;      // granted: resident, filling and evicting
 };
 
+inline constexpr size_t kMaxWatch = 128;  // extents in one answer: about a millisecond
+
 // What the policy answers. The engine takes the entries in order and stops when it has enough.
 struct PolicyDecisions {
     std::vector<ExtentId> read_ahead;  // fill these, the first first; ignored when not absent
     std::vector<ExtentId> evict;       // drop these; ignored when not resident or pinned
+    std::vector<ExtentId> watch;       // let the next touch of these be seen, though they are mapped; a hint
     void clear() {
         read_ahead.clear();
         evict.clear();
+        watch.clear();
     }
 };
 

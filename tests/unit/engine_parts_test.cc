@@ -1,11 +1,11 @@
 #define BOOST_TEST_MODULE engine_parts
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <boost/test/unit_test.hpp>
 #include <filesystem>
-#include <fstream>
 #include <random>
 
 #include "lib/arena/arena_store.h"
@@ -247,4 +247,33 @@ BOOST_AUTO_TEST_CASE(a_worker_runs_every_job_in_order_even_those_queued_at_its_e
     }
     BOOST_REQUIRE(ran.size() == 1000u);
     BOOST_TEST(std::is_sorted(ran.begin(), ran.end()));
+}
+
+BOOST_AUTO_TEST_CASE(a_renewed_page_is_unmapped_everywhere_and_keeps_its_bytes) {
+    auto store = ArenaStore::discover(HugePages::off, kGiB);
+    auto arena = store.make_arena(2 * kMiB, 64 * kKiB, false).value();
+    for (uint64_t at = 0; at < 64 * kKiB; at++) arena.at(0)[at] = static_cast<char>(at % 251);
+    void* seen = ::mmap(nullptr, 64 * kKiB, PROT_READ, MAP_SHARED, arena.readonly_fd(), 0);
+    BOOST_REQUIRE(seen != MAP_FAILED);
+    Mapping client(seen, 64 * kKiB);
+    auto all_right = [&] {
+        for (uint64_t at = 0; at < 64 * kKiB; at++)
+            if (client.data()[at] != static_cast<char>(at % 251)) return false;
+        return true;
+    };
+    BOOST_TEST(all_right());
+    uint64_t allocated_bytes = arena.allocated_bytes();
+    BOOST_REQUIRE(arena.renew_page(4 * kKiB).has_value());
+    BOOST_TEST(arena.allocated_bytes() == allocated_bytes);
+    Fd pagemap = open_file("/proc/self/pagemap", O_RDONLY).value();
+    auto is_mapped = [&](uint64_t page) {
+        uint64_t entry = 0;
+        auto at = static_cast<off_t>((reinterpret_cast<uint64_t>(seen) / 4096 + page) * 8);
+        BOOST_TEST(::pread(pagemap.get(), &entry, sizeof entry, at) == ssize_t{sizeof entry});
+        return (entry >> 63) != 0;
+    };
+    BOOST_TEST(is_mapped(0));
+    BOOST_TEST(!is_mapped(1));
+    BOOST_TEST(is_mapped(2));
+    BOOST_TEST(all_right());
 }

@@ -160,6 +160,8 @@ class Machine {
 
     void carry_out(const PolicyDecisions& decisions) {
         counters.most_asked = std::max<uint64_t>(counters.most_asked, decisions.read_ahead.size());
+        for (ExtentId extent : decisions.watch)
+            if (extent < rows_.size()) mapped_[extent] = 0;
         for (ExtentId extent : decisions.read_ahead) {
             if (extent >= rows_.size() || rows_[extent].state != TIERD_EXTENT_ABSENT) continue;
             if (wishes_.size() >= 256) wishes_.pop_front();
