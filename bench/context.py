@@ -94,7 +94,7 @@ class Bench:
         if ended.returncode == 3:
             raise CannotRun(last)
         if ended.returncode != 0:
-            raise Failed(f"{' '.join(map(str, command[:4]))} ended with status {ended.returncode}: {last}")
+            raise Failed(f"{pathlib.Path(str(command[1])).name} ended with status {ended.returncode}: {last}")
         return json.loads(ended.stdout.splitlines()[-1])
 
     def hold(self, command, cgroup, wait_policy="passive"):
