@@ -148,6 +148,7 @@ class Core {
     void note_touch(WeightFile& file, ExtentId id, Touch touch);
     bool map_extent(Client& client, const Region& region, ExtentId id, uint64_t touched);
     void map_for_all(WeightFile& file, ExtentId id);
+    bool map_for(Client& client, const WeightFile& file, ExtentId id);
     void map_some_ahead();
     bool everything_fits() const;
     void check_deadlines();

@@ -113,12 +113,18 @@ bool Core::map_extent(Client& client, const Region& region, ExtentId id, uint64_
 void Core::map_for_all(WeightFile& file, ExtentId id) {
     for (auto& [number, client] : clients_) {
         if (!client->files.contains(file.number) || !client->userfaultfd) continue;
-        for (const Region& region : client->regions) {
-            if (region.file.get() != &file) continue;
-            AddressRange range = range_of(region, id);
-            if (range.length_bytes > 0 && !map_extent(*client, region, id, range.address)) return;
-        }
+        if (!map_for(*client, file, id)) return;
     }
+}
+
+// Maps it in each region of one client. False when its memory turned out to be missing.
+bool Core::map_for(Client& client, const WeightFile& file, ExtentId id) {
+    for (const Region& region : client.regions) {
+        if (region.file.get() != &file) continue;
+        AddressRange range = range_of(region, id);
+        if (range.length_bytes > 0 && !map_extent(client, region, id, range.address)) return false;
+    }
+    return true;
 }
 
 void Core::map_some_ahead() {
@@ -133,12 +139,7 @@ void Core::map_some_ahead() {
             continue;
         }
         ExtentId id = file->second->first_extent + task.next++;
-        if (table_[id].state != TIERD_EXTENT_RESIDENT) continue;
-        for (const Region& region : client->regions) {
-            if (region.file != file->second) continue;
-            AddressRange range = range_of(region, id);
-            if (range.length_bytes > 0 && !map_extent(*client, region, id, range.address)) break;
-        }
+        if (table_[id].state == TIERD_EXTENT_RESIDENT) map_for(*client, *file->second, id);
     }
 }
 

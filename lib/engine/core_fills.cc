@@ -20,7 +20,7 @@ constexpr uint64_t kStatTag = 1ull << 62;
 constexpr uint32_t kPartShift = 32;
 constexpr uint32_t kPartBytes = 256 * kKiB;
 constexpr size_t kMaxAhead = 256;    // read-ahead wishes kept; those that come too many are forgotten
-constexpr uint32_t kMaxReads = 200;  // below the ring's entries, with room for identity checks
+constexpr uint32_t kMaxReads = 200;  // below the ring's entries, with room for parts and identity checks
 constexpr uint8_t kMaxAttempts = 3;
 
 }  // namespace
@@ -195,7 +195,7 @@ void Core::on_part(ExtentId id, uint32_t part, int64_t result) {
     if (result == wanted && fill.bounce != nullptr) {
         ssize_t stored = ::pwrite(file.arena.writable_fd(), fill.bounce + part * kPartBytes, wanted,
                                   static_cast<off_t>(file.offset_of(id) + part * kPartBytes));
-        if (stored < 0) result = -errno;
+        if (stored != wanted) result = stored < 0 ? -errno : -EIO;  // part of a page must never be shown
     }
     if (result == -EINVAL && file.origin.direct) {
         // The file system took the flag at open and refuses it now. The description is our own: we may change
@@ -278,14 +278,13 @@ void Core::publish(ExtentId id) {
     // What somebody asked for whole is mapped at once. What was only read ahead waits for its touch, which
     // keeps the read-ahead going; while nothing is short, that of every fourth will do.
     bool is_signal = reason == FillReason::read_ahead && row.index % 4 == 0;
-    if (reason != FillReason::demand && !is_signal && everything_fits() && row.state == TIERD_EXTENT_RESIDENT)
-        map_for_all(file, id);
     // A slice that was read with another of the same expert is touched next for certain.
     bool slice = !file.layout.is_even() && row.role == TIERD_ROLE_EXPERT;
-    if (reason == FillReason::read_ahead && slice && !awaited && row.state == TIERD_EXTENT_RESIDENT) {
-        map_for_all(file, id);
-        note_touch(file, id, Touch::minor);
-    }
+    bool certain = reason == FillReason::read_ahead && slice && !awaited;
+    bool spared = reason != FillReason::demand && !is_signal && everything_fits();
+    if (row.state != TIERD_EXTENT_RESIDENT || (!certain && !spared)) return;
+    map_for_all(file, id);
+    if (certain) note_touch(file, id, Touch::minor);
 }
 
 // Answers everybody who waits for a resident extent.
