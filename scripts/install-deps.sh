@@ -32,6 +32,10 @@ run=(
   python3-venv            # their environment, build/venv
   e2fsprogs               # tests that make a file system of their own
   util-linux              # fincore, losetup, setpriv
+  qemu-system-x86         # the guest: a machine with several memory tiers, for tests (scripts/guest.sh)
+  busybox-static          # what runs in it
+  cpio                    # packs it
+  zstd                    # unpacks its kernel
 )
 lint=(
   clang-format-19         # the version that .clang-format is written for
