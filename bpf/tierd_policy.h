@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * tierd_policy.h - the policy ABI: what a placement policy sees of an extent, and the words it answers in.
+ * tierd_policy.h - the policy ABI: what a placement policy sees, and the words it answers in.
  *
- * Owns:      the layout of one row of the extent table and the enumerations stored in it.
+ * Owns:      the layout of every record that tierd and a policy share, and the enumerations in them.
  * Invariant: fixed widths, no hidden padding, fields are only ever appended; a changed layout bumps
- *            TIERD_ABI_VERSION.
- * Callers:   tierd (C++) writes the fields marked "tierd"; a policy writes the fields marked "policy". Nobody
- *            else writes.
+ *            TIERD_ABI_VERSION, and tierd loads objects of its own version only.
+ * Callers:   tierd (C++) and policies (BPF C, through tierd.bpf.h). Who writes a record stands at its head; the
+ *            verifier refuses a policy that writes any other.
+ *
+ * An extent costs 64 bytes: 48 in its row, 16 in its mark.
  */
 /* BPF sources keep the kernel's style. */
 /* clang-format off */
@@ -23,10 +25,19 @@
 #define TIERD_ASSERT(cond, why) _Static_assert(cond, why)
 #endif
 
-#define TIERD_ABI_VERSION 1
+#define TIERD_ABI_VERSION 2
 
-#define TIERD_NO_LAYER 0xffffu  /* the extent belongs to no layer (embedding, head, header) */
-#define TIERD_NO_EXPERT 0xffffu /* the extent belongs to no single expert */
+#define TIERD_NO_LAYER 0xffffu      /* the extent belongs to no layer (embedding, head, header) */
+#define TIERD_NO_EXPERT 0xffffu     /* the extent belongs to no single expert */
+#define TIERD_NO_EXTENT 0xffffffffu
+#define TIERD_NO_TIER 0u            /* in no memory tier: only the origin has the bytes */
+
+#define TIERD_MAX_TIERS 16          /* numbers 1 to 15 */
+#define TIERD_MAX_MODELS 16384
+#define TIERD_MAX_DECISIONS 4096    /* of one call; what a policy proposes beyond is dropped and counted */
+#define TIERD_MAX_LOG 16            /* lines of one call */
+#define TIERD_LOG_BYTES 120
+#define TIERD_NAME_BYTES 64
 
 /* What the weights in an extent do in the model; of several, the one with the most bytes. */
 enum tierd_role {
@@ -41,12 +52,12 @@ enum tierd_role {
 	NR_TIERD_ROLES
 };
 
-enum tierd_tier {
-	TIERD_TIER_NONE = 0, /* in no memory tier: only the origin has it */
-	TIERD_TIER_HBM = 1,
-	TIERD_TIER_DRAM = 2,
-	TIERD_TIER_CXL = 3,
-	NR_TIERD_TIERS
+enum tierd_tier_kind {
+	TIERD_KIND_NONE = 0,
+	TIERD_KIND_HBM = 1,
+	TIERD_KIND_DRAM = 2,
+	TIERD_KIND_CXL = 3,
+	NR_TIERD_KINDS
 };
 
 /* The extent's place in its life. Only tierd changes it. */
@@ -65,26 +76,130 @@ enum tierd_extent_flags {
 	TIERD_EXTENT_MAPPED = 1 << 2,    /* mapped in at least one session: further touches are not seen */
 };
 
-/* One row of the extent table. */
+/* One row of the extent table; its number is the extent's. Rows of one weight file are consecutive, ascending by
+ * offset. Written by tierd alone. Valid while the row's model is open; a free row is all zero (state ABSENT, bytes 0).
+ */
 struct tierd_extent {
-	__u64 last_touch_ns;      /* tierd: CLOCK_MONOTONIC of the last touch that was seen; 0: never */
-	__u64 filled_ns;          /* tierd: CLOCK_MONOTONIC when the bytes last arrived; 0: never */
-	__u64 predicted_touch_ns; /* policy: when it expects the next touch; 0: no prediction */
-	__u32 model;              /* tierd: number of the weight file's slot; valid while the file is open */
-	__u32 index;              /* tierd: which extent of the file, from 0, ascending by offset */
-	__u32 bytes;              /* tierd: memory that it takes while resident; extents of one file may differ */
-	__u32 heat;               /* tierd: decayed touches, 16.16 fixed point */
-	__u32 touches;            /* tierd: touches seen since the file was opened, saturating */
-	__u32 fills;              /* tierd: fills since the file was opened, saturating */
-	__u16 layer;              /* tierd: from 0, or TIERD_NO_LAYER */
-	__u16 expert;             /* tierd: from 0, or TIERD_NO_EXPERT */
-	__u8 role;                /* tierd: enum tierd_role */
-	__u8 tier;                /* tierd: enum tierd_tier */
-	__u8 state;               /* tierd: enum tierd_extent_state */
-	__u8 flags;               /* tierd: enum tierd_extent_flags */
-	__u32 policy_word;        /* policy: its own; 0 when the file is opened */
-	__u32 reserved;           /* 0 */
+	__u64 last_touch_ns; /* CLOCK_MONOTONIC of the last touch that was seen; 0: never */
+	__u64 filled_ns;     /* CLOCK_MONOTONIC when the bytes last arrived; 0: never */
+	__u16 model;         /* slot of its model in the table of models */
+	__u16 samples;       /* decayed number of observations behind `heat`, saturating; 0: heat is a guess */
+	__u32 bytes;         /* memory that it takes while resident; extents of one file may differ */
+	__u32 heat;          /* decayed touches, 16.16 fixed point */
+	__u32 touches;       /* touches seen since the file was opened, saturating */
+	__u32 next;          /* the extent that a pass through the model touches after this one; itself: none known */
+	__u32 sibling;       /* another extent of the same layer and expert, in a ring; itself: it is alone */
+	__u16 layer;         /* from 0, or TIERD_NO_LAYER */
+	__u16 expert;        /* from 0, or TIERD_NO_EXPERT */
+	__u8 role;           /* enum tierd_role */
+	__u8 tier;           /* number of the memory tier that holds it, or TIERD_NO_TIER */
+	__u8 state;          /* enum tierd_extent_state */
+	__u8 flags;          /* enum tierd_extent_flags */
 };
-TIERD_ASSERT(sizeof(struct tierd_extent) == 64, "layout is ABI: bump TIERD_ABI_VERSION");
+TIERD_ASSERT(sizeof(struct tierd_extent) == 48, "layout is ABI: bump TIERD_ABI_VERSION");
+
+/* What a policy keeps with an extent. Written by the policy alone; all zero when it is loaded, and when the row's file is
+ * opened.
+ *
+ * `worth` is how tierd chooses victims: when memory is short, of the extents that are resident and not pinned, those
+ * worth least go first (of equals the one not touched for longest). Memory for a read-ahead is only taken from extents
+ * worth less than the one to be read. TIERD_HOLD: only a demand miss that finds nothing else may take it.
+ */
+struct tierd_mark {
+	__u64 worth;
+	__u32 word[2]; /* the policy's own */
+};
+TIERD_ASSERT(sizeof(struct tierd_mark) == 16, "layout is ABI: bump TIERD_ABI_VERSION");
+#define TIERD_HOLD 0xffffffffffffffffull
+
+/* One open weight file, by slot. Written by tierd alone; a free slot has extent_count 0. */
+struct tierd_model {
+	__u32 first_extent;
+	__u32 extent_count;
+	__u64 bytes;              /* memory when all of it is resident */
+	__u64 resident_bytes;     /* memory it holds now, all tiers together */
+	__u64 last_touch_ns;      /* CLOCK_MONOTONIC; 0: never */
+	__u64 cgroup;             /* id of the cgroup (version 2) of the session that opened it; 0: unknown */
+	__u32 uid;                /* user of that session: the tenant */
+	__u32 sessions;           /* that are attached to it now */
+	__u32 experts;            /* greatest number of experts in a layer; 0: dense */
+	__u32 layers;
+	__u32 order_learned;      /* 1: `next` follows a pass that was seen, 0: it follows the file */
+	__u32 reserved;           /* 0 */
+	char name[TIERD_NAME_BYTES]; /* as `tierctl models` shows it, cut, always ends in NUL */
+};
+TIERD_ASSERT(sizeof(struct tierd_model) == 128, "layout is ABI: bump TIERD_ABI_VERSION");
+
+/* One memory tier, by number from 1. Written by tierd alone; an unused number has capacity_bytes 0. */
+struct tierd_tier_info {
+	__u64 capacity_bytes;
+	__u64 used_bytes;        /* granted: resident, filling and evicting */
+	__u64 bandwidth_bytes_per_s; /* of reading it; 0: unknown */
+	__u32 latency_ns;        /* of one load; 0: unknown */
+	__u8 kind;               /* enum tierd_tier_kind */
+	__u8 rank;               /* 0 is the fastest; ranks rise without gaps */
+	__u8 draining;           /* 1: being emptied, nothing may move in */
+	__u8 reserved;           /* 0 */
+};
+TIERD_ASSERT(sizeof(struct tierd_tier_info) == 32, "layout is ABI: bump TIERD_ABI_VERSION");
+
+/* How a touch was seen. */
+enum tierd_touch {
+	TIERD_TOUCH_MISSING = 0, /* the extent was not resident: a demand miss */
+	TIERD_TOUCH_MINOR = 1,   /* it was resident but not mapped in that session */
+};
+
+/* The argument of every hook; a hook reads what its line in tierd.bpf.h names. Written by tierd before the call;
+ * what a policy writes there is ignored.
+ */
+struct tierd_call {
+	__u64 now_ns;        /* all hooks: CLOCK_MONOTONIC */
+	__u64 epoch;         /* all hooks: epochs since the policy was loaded */
+	__u32 extents;       /* all hooks: rows in use are 0 .. extents-1 */
+	__u32 models;        /* all hooks: slots in use are 0 .. models-1 */
+	__u32 tiers;         /* all hooks: numbers in use are 1 .. tiers */
+	__u32 model;         /* model_open, model_close, fault, admit */
+	__u32 extent;        /* fault, admit */
+	__u32 touch;         /* fault: enum tierd_touch */
+	__u32 from_tier;     /* admit: TIERD_NO_TIER for a read-ahead */
+	__u32 to_tier;       /* admit; tier_change: the number that changed */
+};
+TIERD_ASSERT(sizeof(struct tierd_call) == 48, "layout is ABI: bump TIERD_ABI_VERSION");
+
+/* What `tierd_admit` returns. */
+enum tierd_verdict {
+	TIERD_ADMIT = 0,
+	TIERD_REFUSE = 1,
+	TIERD_DELAY = 2, /* asked again in the next epoch */
+};
+
+enum tierd_decision_kind {
+	TIERD_READ_AHEAD = 1, /* absent → memory (`tier`, or TIERD_NO_TIER for tierd's choice) */
+	TIERD_EVICT = 2,      /* memory → nothing */
+	TIERD_MOVE = 3,       /* memory tier → memory tier `tier` */
+	TIERD_WATCH = 4,      /* let the next touch be seen, though it is mapped; a hint */
+};
+
+struct tierd_decision {
+	__u32 kind; /* enum tierd_decision_kind */
+	__u32 extent;
+	__u32 tier;
+	__u32 priority; /* greater goes first; of equals in the order of proposing */
+};
+TIERD_ASSERT(sizeof(struct tierd_decision) == 16, "layout is ABI: bump TIERD_ABI_VERSION");
+
+/* What one call answers. Written by the policy (through the helpers of tierd.bpf.h); tierd sets the counts to 0 before
+ * each call and believes nothing in it.
+ */
+struct tierd_answer {
+	__u32 decisions; /* entries in use */
+	__u32 dropped;   /* proposed beyond TIERD_MAX_DECISIONS */
+	__u32 lines;     /* of log in use */
+	__u32 reserved;
+	struct tierd_decision decision[TIERD_MAX_DECISIONS];
+	char log[TIERD_MAX_LOG][TIERD_LOG_BYTES];
+};
+TIERD_ASSERT(sizeof(struct tierd_answer) == 16 + 16 * TIERD_MAX_DECISIONS + TIERD_MAX_LOG * TIERD_LOG_BYTES,
+	     "layout is ABI: bump TIERD_ABI_VERSION");
 
 #endif /* TIERD_POLICY_H */

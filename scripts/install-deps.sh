@@ -14,6 +14,9 @@ build=(
   ccache                  # a second build costs seconds
   pkg-config              # finds the C libraries below
   git                     # names the files that lint looks at
+  clang-19                # compiles policies: BPF with CO-RE
+  libbpf-dev              # loads them, and the headers that they include
+  libelf-dev              # reads and patches their objects
   libboost-dev            # Beast: the control API's HTTP
   libboost-test-dev       # the tests' frame
   libcli11-dev            # command lines

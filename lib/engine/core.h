@@ -35,6 +35,9 @@ struct statx;
 
 namespace tierd {
 
+// The number of the one memory tier, in rows and in PolicyView::tiers.
+inline constexpr uint8_t kDramTier = 1;
+
 // Why an extent is being filled; the order is the order of precedence.
 enum class FillReason : uint8_t { demand, read_ahead, preload };
 

@@ -105,7 +105,7 @@ void Core::on_released(ExtentId id, bool was_published) {
     }
     set_state(id, TIERD_EXTENT_ABSENT);
     tierd_extent& row = table_[id];
-    row.tier = TIERD_TIER_NONE;
+    row.tier = TIERD_NO_TIER;
     row.flags &= static_cast<uint8_t>(~(TIERD_EXTENT_UNTOUCHED | TIERD_EXTENT_MAPPED));
     if (was_published) policy_->evicted(view(), id);
     if (file.changed) {

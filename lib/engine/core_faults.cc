@@ -58,7 +58,7 @@ void Core::handle_fault(Client& client, const Fault& fault) {
         note_touch(file, id, Touch::minor);
         if (!mapped) return want(id, client, fault.address, arrived_ns);
         // One signal for a few extents is enough while nothing is short.
-        uint32_t next = table_[id].index + 1;
+        uint32_t next = id - file.first_extent + 1;
         if (everything_fits())
             map_ahead_.push_back(
                 {client.number, file.number, next, std::min(next + kFaultAround, file.extent_count), 0});
@@ -96,7 +96,7 @@ bool Core::map_extent(Client& client, const Region& region, ExtentId id, uint64_
     Mapped mapped = client.userfaultfd->continue_range(range.address, range.length_bytes, touched);
     if (mapped == Mapped::not_filled) {
         // Somebody else dropped our pages. What is left of them goes, and the extent is read again.
-        spdlog::warn("extent {} of {} lost its memory; it will be read again", table_[id].index,
+        spdlog::warn("extent {} of {} lost its memory; it will be read again", id - region.file->first_extent,
                      region.file->path);
         start_eviction(id);
         return false;
@@ -159,7 +159,7 @@ void Core::check_deadlines() {
             Client* client = find_client(waiter.client);
             if (client == nullptr) continue;
             spdlog::warn("pid {} waited {} ms for extent {} of {}: it goes on with the kernel's mapping",
-                         client->peer.pid, config_.fault_deadline_ms, table_[id].index, file.path);
+                         client->peer.pid, config_.fault_deadline_ms, id - file.first_extent, file.path);
             order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}});
         }
     }

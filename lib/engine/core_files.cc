@@ -10,6 +10,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
 #include "lib/engine/core.h"
+#include "lib/policy/row_links.h"
 #include "lib/session/packet.h"
 
 namespace tierd {
@@ -82,7 +83,8 @@ Result<std::shared_ptr<WeightFile>> Core::adopt_file(std::shared_ptr<WeightFile>
                                  .extent_bytes = file->layout.extent_bytes(),
                                  .file_bytes = file->size_bytes(),
                                  .order = file->order,
-                                 .order_learned = file->order_learned});
+                                 .order_learned = file->order_learned,
+                                 .name = file->name});
     spdlog::info("serving {:?}: {} in {} extents, {}, {} tensors", file->path,
                  format_bytes(file->size_bytes()), file->extent_count, backing_name(file->arena.backing()),
                  file->map.tensors.size());
@@ -95,14 +97,14 @@ void Core::fill_table(WeightFile& file) {
     for (uint32_t index = 0; index < file.extent_count; index++) {
         tierd_extent& row = table_[file.first_extent + index];
         row = {};
-        row.model = file.slot;
-        row.index = index;
+        row.model = static_cast<uint16_t>(file.slot);
         row.bytes = file.memory_of(file.first_extent + index);
         ExtentLabel label = index < file.labels.size() ? file.labels[index] : ExtentLabel{};
         row.layer = label.layer;
         row.expert = label.expert;
         row.role = label.role;
     }
+    link_rows(table_.used(), file.first_extent, file.extent_count, file.order);
     file.labels = {};
 }
 

@@ -127,7 +127,7 @@ Started Core::start_fill(ExtentId id, FillReason reason) {
         return refused;
     }
     set_state(id, TIERD_EXTENT_FILLING);
-    table_[id].tier = TIERD_TIER_DRAM;
+    table_[id].tier = kDramTier;
     fills_[id] = std::move(fill);
     reads_in_flight_++;
     if (!issue_read(id)) {
@@ -266,7 +266,6 @@ void Core::publish(ExtentId id) {
     set_state(id, TIERD_EXTENT_RESIDENT);
     tierd_extent& row = table_[id];
     row.filled_ns = monotonic_ns();
-    row.fills++;
     bool awaited = waiters_.contains(id);
     row.flags &= static_cast<uint8_t>(~(TIERD_EXTENT_UNTOUCHED | TIERD_EXTENT_MAPPED));
     if (!awaited) row.flags |= TIERD_EXTENT_UNTOUCHED;
@@ -277,7 +276,7 @@ void Core::publish(ExtentId id) {
     settle_waiters(id, fill.started_ns, fill.read_ns);
     // What somebody asked for whole is mapped at once. What was only read ahead waits for its touch, which
     // keeps the read-ahead going; while nothing is short, that of every fourth will do.
-    bool is_signal = reason == FillReason::read_ahead && row.index % 4 == 0;
+    bool is_signal = reason == FillReason::read_ahead && (id - file.first_extent) % 4 == 0;
     // A slice that was read with another of the same expert is touched next for certain.
     bool slice = !file.layout.is_even() && row.role == TIERD_ROLE_EXPERT;
     bool certain = reason == FillReason::read_ahead && slice && !awaited;
@@ -327,7 +326,7 @@ void Core::settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns) {
 // (SIGBUS, or the bytes).
 void Core::fail_fill(ExtentId id, const std::string& why) {
     WeightFile& file = file_of(id);
-    spdlog::warn("extent {} of {} can't be served: {}", table_[id].index, file.path, why);
+    spdlog::warn("extent {} of {} can't be served: {}", id - file.first_extent, file.path, why);
     end_fill(id);
     release_memory(id, false);
     abandon_fill(id);

@@ -38,6 +38,10 @@ struct PolicyModel {
         order;  // extent indices in the order in which a pass is expected to touch them (each once):
                 // learned in earlier runs, else by the file's offsets. Valid until model_close.
     bool order_learned = false;
+    // For policies that tell models apart; the built-in ones do not.
+    std::string_view name = {};  // as administrators see it; valid until model_close
+    uint32_t uid = 0;            // user of the session that opened it
+    uint64_t cgroup = 0;         // id of that session's cgroup; 0: unknown
 };
 
 // The memory that the policy places extents in.
@@ -48,14 +52,23 @@ struct PolicyTier {
 
 inline constexpr size_t kMaxWatch = 128;  // extents in one answer: about a millisecond
 
+// A proposal to carry a resident extent to another memory tier.
+struct ProposedMove {
+    ExtentId extent = kNoExtent;
+    uint8_t tier = TIERD_NO_TIER;
+    uint32_t priority = 0;  // greater goes first
+};
+
 // What the policy answers. The engine takes the entries in order and stops when it has enough.
 struct PolicyDecisions {
     std::vector<ExtentId> read_ahead;  // fill these, the first first; ignored when not absent
     std::vector<ExtentId> evict;       // drop these; ignored when not resident or pinned
+    std::vector<ProposedMove> moves;   // ignored when not resident, pinned elsewhere, or the tier is full
     std::vector<ExtentId> watch;       // let the next touch of these be seen, though they are mapped; a hint
     void clear() {
         read_ahead.clear();
         evict.clear();
+        moves.clear();
         watch.clear();
     }
 };
@@ -63,7 +76,8 @@ struct PolicyDecisions {
 struct PolicyView {
     std::span<tierd_extent> extents;  // the whole table
     PolicyTier dram;
-    uint64_t now_ns = 0;  // CLOCK_MONOTONIC
+    uint64_t now_ns = 0;                          // CLOCK_MONOTONIC
+    std::span<const tierd_tier_info> tiers = {};  // by number; [0] is none. Empty: dram is all there is
 };
 
 class Policy {

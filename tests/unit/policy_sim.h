@@ -57,8 +57,7 @@ class Machine {
               bool learned = false, const std::function<void(uint32_t, tierd_extent&)>& label = {}) {
         for (uint32_t index = 0; index < count; ++index) {
             tierd_extent& row = rows_[first + index] = tierd_extent{};
-            row.model = slot;
-            row.index = index;
+            row.model = static_cast<uint16_t>(slot);
             row.bytes = kExtentBytes;
             row.layer = TIERD_NO_LAYER;
             row.expert = TIERD_NO_EXPERT;
@@ -266,7 +265,6 @@ class Machine {
         tierd_extent& row = rows_[extent];
         row.state = TIERD_EXTENT_RESIDENT;
         row.filled_ns = now_ns();
-        ++row.fills;
         ++counters.fills;
         if (demanded_.erase(extent) == 0) row.flags |= TIERD_EXTENT_UNTOUCHED;
         policy_.filled(view(), extent);

@@ -398,8 +398,7 @@ BOOST_AUTO_TEST_CASE(what_a_closed_model_left_behind_goes_first) {
         auto policy = make_builtin_policy(name);
         std::vector<tierd_extent> rows(20);
         for (uint32_t i = 0; i < 20; ++i) {
-            rows[i].model = i / 10;
-            rows[i].index = i % 10;
+            rows[i].model = static_cast<uint16_t>(i / 10);
             rows[i].bytes = kExtentBytes;
             rows[i].state = TIERD_EXTENT_RESIDENT;
         }
@@ -536,8 +535,9 @@ void garbage_sequence(Policy& policy, std::mt19937& random, std::vector<tierd_ex
     auto count = static_cast<uint32_t>(rows.size());
     for (tierd_extent& row : rows) {
         row = {};
-        row.model = any(4);
-        row.index = any(count);
+        row.model = static_cast<uint16_t>(any(4));
+        row.next = any(2 * count);
+        row.sibling = any(2 * count);
         row.bytes = any(3) * 4096;
         row.layer = static_cast<uint16_t>(any(3));
         row.expert = any(2) ? TIERD_NO_EXPERT : static_cast<uint16_t>(any(3));
@@ -608,7 +608,6 @@ BOOST_AUTO_TEST_CASE(a_policy_that_is_put_in_place_later_knows_what_is_resident)
         auto policy = make_builtin_policy(name);
         std::vector<tierd_extent> rows(10);
         for (uint32_t i = 0; i < 10; ++i) {
-            rows[i].index = i;
             rows[i].bytes = kExtentBytes;
             rows[i].state = i % 2 ? TIERD_EXTENT_RESIDENT : TIERD_EXTENT_ABSENT;
         }

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+ *
+ * tierd.bpf.h - what the author of a policy includes: the tables, ways to walk them, and the words of an answer.
+ *
+ * Owns:      the maps that tierd shares with a policy, and the helpers below.
+ * Invariant: a policy reads rows, models and tiers, and writes marks and its answer. Whatever it writes costs speed at
+ *            most: tierd checks every proposal.
+ * Callers:   BPF C, compiled with `clang -target bpf -O2 -g`. One call runs at a time, on a thread of its own that no
+ *            engine waits for.
+ * Fails:     helpers that look something up return NULL when it is not there; the verifier insists on the check.
+ *
+ * A policy is a file with some of these hooks, in any order; tierd's own policy stands in for the others:
+ *
+ *   TIERD_HOOK(init)         after loading. Returning non-zero refuses the policy.
+ *   TIERD_HOOK(exit)         before it goes.
+ *   TIERD_HOOK(model_open)   model          a weight file gained its first session.
+ *   TIERD_HOOK(model_close)  model          it lost its last.
+ *   TIERD_HOOK(fault)        extent touch model   a touch was seen, a miss or a first touch in some session.
+ *   TIERD_HOOK(epoch)        every epoch (100 ms unless configured).
+ *   TIERD_HOOK(admit)        extent from_tier to_tier model   may this read-ahead or move be carried out?
+ *   TIERD_HOOK(tier_change)  to_tier        a tier came, went, grew, shrank.
+ *
+ * All but init and admit return 0; anything else is counted as a fault of the policy. The smallest useful policy:
+ *
+ *   #include "tierd.bpf.h"
+ *   TIERD_POLICY("GPL");
+ *   TIERD_HOOK(fault)
+ *   {
+ *           struct tierd_mark *mark = tierd_mark(call->extent);
+ *           if (mark)
+ *                   mark->worth = call->now_ns;
+ *           return 0;
+ *   }
+ */
+/* clang-format off */
+#ifndef TIERD_BPF_H
+#define TIERD_BPF_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "tierd_policy.h"
+
+/* ---- the object ------------------------------------------------------------------------------------------------ */
+
+/* Names the licence, and the ABI that the object was compiled for. Once a file. */
+#define TIERD_POLICY(licence)                                                                                          \
+	char tierd_licence[] SEC("license") = licence;                                                                 \
+	const __u32 tierd_abi SEC("tierd.abi") = TIERD_ABI_VERSION
+
+#define TIERD_HOOK(hook) SEC("tierd/" #hook) int tierd_##hook(struct tierd_call *call)
+
+/* A number that `tierctl policy load --set name=value` may change before loading. Say its unit and what 0 means. */
+#define TIERD_KNOB(type, name, value) const volatile type name = value
+
+/* ---- the tables ------------------------------------------------------------------------------------------------ */
+
+/* max_entries is set by tierd to what its tables hold. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tierd_extent);
+} tierd_extents SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tierd_mark);
+} tierd_marks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TIERD_MAX_MODELS);
+	__type(key, __u32);
+	__type(value, struct tierd_model);
+} tierd_models SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TIERD_MAX_TIERS);
+	__type(key, __u32);
+	__type(value, struct tierd_tier_info);
+} tierd_tiers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tierd_answer);
+} tierd_answers SEC(".maps");
+
+#define TIERD_INLINE static __always_inline __attribute__((unused))
+
+TIERD_INLINE const struct tierd_extent *tierd_extent(__u32 extent)
+{
+	return bpf_map_lookup_elem(&tierd_extents, &extent);
+}
+
+TIERD_INLINE struct tierd_mark *tierd_mark(__u32 extent)
+{
+	return bpf_map_lookup_elem(&tierd_marks, &extent);
+}
+
+/* NULL for a slot that is not open. */
+TIERD_INLINE const struct tierd_model *tierd_model(__u32 model)
+{
+	const struct tierd_model *found = bpf_map_lookup_elem(&tierd_models, &model);
+
+	return found && found->extent_count ? found : NULL;
+}
+
+/* NULL for a number that is not in use. */
+TIERD_INLINE const struct tierd_tier_info *tierd_tier(__u32 tier)
+{
+	const struct tierd_tier_info *found = bpf_map_lookup_elem(&tierd_tiers, &tier);
+
+	return found && found->capacity_bytes ? found : NULL;
+}
+
+/* ---- walking --------------------------------------------------------------------------------------------------- */
+
+/* The kernel's counting iterator (6.4): bounded, and as long as need be. */
+struct bpf_iter_num;
+struct tierd_iter {
+	__u64 opaque;
+} __attribute__((aligned(8)));
+extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __ksym;
+extern int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym;
+extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym;
+
+TIERD_INLINE void tierd_iter_end(struct tierd_iter *it)
+{
+	bpf_iter_num_destroy((struct bpf_iter_num *)it);
+}
+
+/* for i in [start, end); i is a __u32. `break` and `continue` work; returning from inside works too. */
+#define tierd_for(i, start, end)                                                                                       \
+	for (struct tierd_iter ___it __attribute__((aligned(8), cleanup(tierd_iter_end))),                             \
+	     *___once __attribute__((unused)) =                                                                        \
+		     (bpf_iter_num_new((struct bpf_iter_num *)&___it, (start), (end)), (struct tierd_iter *)0);        \
+	     ({                                                                                                        \
+		     int *___next = bpf_iter_num_next((struct bpf_iter_num *)&___it);                                  \
+		     if (___next)                                                                                      \
+			     (i) = *___next;                                                                           \
+		     ___next;                                                                                          \
+	     });)
+
+/* Every extent of an open model; `model` is what tierd_model() returned. */
+#define tierd_for_model(i, model) tierd_for (i, (model)->first_extent, (model)->first_extent + (model)->extent_count)
+
+/* The extents of one layer, one expert, one tier: of what a walk meets, those for which these are true. */
+TIERD_INLINE int tierd_in_layer(const struct tierd_extent *row, __u32 layer)
+{
+	return row->layer == layer;
+}
+
+TIERD_INLINE int tierd_in_expert(const struct tierd_extent *row, __u32 layer, __u32 expert)
+{
+	return row->layer == layer && row->expert == expert;
+}
+
+TIERD_INLINE int tierd_in_tier(const struct tierd_extent *row, __u32 tier)
+{
+	return row->tier == tier && row->state == TIERD_EXTENT_RESIDENT;
+}
+
+/* ---- answering ------------------------------------------------------------------------------------------------- */
+
+TIERD_INLINE void tierd_propose(__u32 kind, __u32 extent, __u32 tier, __u32 priority)
+{
+	__u32 zero = 0;
+	struct tierd_answer *answer = bpf_map_lookup_elem(&tierd_answers, &zero);
+	__u32 place;
+
+	if (!answer)
+		return;
+	place = answer->decisions;
+	if (place >= TIERD_MAX_DECISIONS) {
+		answer->dropped++;
+		return;
+	}
+	answer->decision[place].kind = kind;
+	answer->decision[place].extent = extent;
+	answer->decision[place].tier = tier;
+	answer->decision[place].priority = priority;
+	answer->decisions = place + 1;
+}
+
+/* Read it before it is touched. Set its worth first: memory is taken only from extents worth less. */
+TIERD_INLINE void tierd_read_ahead(__u32 extent, __u32 priority)
+{
+	tierd_propose(TIERD_READ_AHEAD, extent, TIERD_NO_TIER, priority);
+}
+
+/* Drop it now. A low worth is the gentler way: it goes when the memory is needed. */
+TIERD_INLINE void tierd_evict(__u32 extent)
+{
+	tierd_propose(TIERD_EVICT, extent, TIERD_NO_TIER, 0);
+}
+
+TIERD_INLINE void tierd_move(__u32 extent, __u32 tier, __u32 priority)
+{
+	tierd_propose(TIERD_MOVE, extent, tier, priority);
+}
+
+/* Its next touch will be seen as a MINOR one. Costs about 30 µs: a few an epoch, where it matters. */
+TIERD_INLINE void tierd_watch(__u32 extent)
+{
+	tierd_propose(TIERD_WATCH, extent, TIERD_NO_TIER, 0);
+}
+
+/* Keep it in memory: nothing but a demand miss that finds nothing else may take it. */
+TIERD_INLINE void tierd_hold(__u32 extent)
+{
+	struct tierd_mark *mark = tierd_mark(extent);
+
+	if (mark)
+		mark->worth = TIERD_HOLD;
+}
+
+/* How full a tier is, 0 .. 1000; 1000 for one that is not there. */
+TIERD_INLINE __u32 tierd_pressure_permille(__u32 tier)
+{
+	const struct tierd_tier_info *info = tierd_tier(tier);
+
+	return info ? info->used_bytes * 1000 / info->capacity_bytes : 1000;
+}
+
+/* One line in tierd's log and in `tierctl policy status`; at most TIERD_MAX_LOG a call, cut at TIERD_LOG_BYTES. */
+#define tierd_log(format, args...)                                                                                     \
+	({                                                                                                             \
+		static const char ___format[] = format;                                                                \
+		__u64 ___args[] = { args };                                                                            \
+		__u32 ___zero = 0;                                                                                     \
+		struct tierd_answer *___answer = bpf_map_lookup_elem(&tierd_answers, &___zero);                        \
+		if (___answer && ___answer->lines < TIERD_MAX_LOG)                                                     \
+			bpf_snprintf(___answer->log[___answer->lines++ & (TIERD_MAX_LOG - 1)], TIERD_LOG_BYTES,        \
+				     ___format, ___args, sizeof(___args));                                             \
+	})
+
+/* Does a name match a pattern with `*` and `?`? Both end within TIERD_NAME_BYTES. */
+TIERD_INLINE int tierd_glob(const char *pattern, const char *name)
+{
+	__u32 p = 0, n = 0, star = TIERD_NAME_BYTES, kept = 0, step;
+
+	tierd_for (step, 0, TIERD_NAME_BYTES * TIERD_NAME_BYTES) {
+		char want = pattern[p & (TIERD_NAME_BYTES - 1)], have = name[n & (TIERD_NAME_BYTES - 1)];
+
+		if (want == '*') {
+			star = p++;
+			kept = n;
+		} else if (have && (want == have || want == '?')) {
+			p++;
+			n++;
+		} else if (!have) {
+			return !want;
+		} else if (star < TIERD_NAME_BYTES) {
+			p = star + 1;
+			n = ++kept;
+		} else {
+			return 0;
+		}
+	}
+	return 0;
+}
+
+#endif /* TIERD_BPF_H */
