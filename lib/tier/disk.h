@@ -1,0 +1,27 @@
+// disk.h - the disk that a weight file lies on: the last tier, from which clean bytes can always be had again.
+//
+// Owns:      nothing; a snapshot.
+// Callers:   any thread; reads a handful of sysfs files.
+// Fails:     empty for what is no block device: overlays, network file systems, tmpfs.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace tierd {
+
+struct Disk {
+    std::string name;  // "nvme0n1"; a partition's whole disk
+    std::string kind;  // "nvme", "ssd" or "rotational"
+    uint64_t size_bytes = 0;
+
+    bool operator==(const Disk&) const = default;
+};
+
+// The disk of a file whose stat(2) says `device`. Of a volume that stands on several, the first.
+std::optional<Disk> find_disk(dev_t device, const std::string& root = "/sys");
+
+}  // namespace tierd
