@@ -34,6 +34,7 @@ run=(
   python3                 # engines and the demo
   python3-venv            # their environment, build/venv
   e2fsprogs               # tests that make a file system of their own
+  spin                    # checks the protocol's models
   util-linux              # fincore, losetup, setpriv
   qemu-system-x86         # the guest: a machine with several memory tiers, for tests (scripts/guest.sh)
   busybox-static          # what runs in it
