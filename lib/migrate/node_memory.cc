@@ -1,0 +1,83 @@
+#include "lib/migrate/node_memory.h"
+
+#include <linux/mempolicy.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+namespace tierd {
+
+namespace {
+
+constexpr size_t kMaxNodes = 1024;  // more than any kernel is built for
+
+long move_pages(std::span<void*> pages, const int* nodes, int* status, int flags) {
+    return ::syscall(SYS_move_pages, 0, pages.size(), pages.data(), nodes, status, flags);
+}
+
+std::vector<void*> addresses_of(const PageRange& range) {
+    std::vector<void*> pages(range.pages());
+    for (size_t i = 0; i < pages.size(); i++) pages[i] = range.at + i * range.page_bytes;
+    return pages;
+}
+
+}  // namespace
+
+uint64_t Placement::bytes_off(std::span<const int> nodes) const {
+    uint64_t bytes = 0;
+    for (auto& [node, there] : bytes_on)
+        if (std::ranges::find(nodes, node) == nodes.end()) bytes += there;
+    return bytes;
+}
+
+Result<void> find_nodes(const PageRange& range, std::span<int> nodes) {
+    auto pages = addresses_of(range);
+    std::ranges::fill(nodes, -ENOENT);
+    if (move_pages(pages, nullptr, nodes.data(), 0) < 0) return os_error("find the node of pages");
+    return {};
+}
+
+Result<Placement> find_pages(const PageRange& range) {
+    std::vector<int> nodes(range.pages());
+    if (auto found = find_nodes(range, nodes); !found) return std::unexpected(found.error());
+    Placement placement;
+    for (int node : nodes) {
+        if (node < 0)
+            placement.absent_bytes += range.page_bytes;
+        else
+            placement.bytes_on[node] += range.page_bytes;
+    }
+    return placement;
+}
+
+Result<void> map_pages(const PageRange& range) {
+    if (::madvise(range.at, range.length_bytes, MADV_POPULATE_READ) != 0)
+        return os_error("map pages to be moved");
+    return {};
+}
+
+Result<void> move_pages_to(std::span<void*> pages, std::span<const int> nodes, std::span<int> status) {
+    std::ranges::fill(status, -EAGAIN);
+    // A positive return counts pages that were not moved and whose status nobody wrote: no failure of the call.
+    long failed = move_pages(pages, nodes.data(), status.data(), MPOL_MF_MOVE_ALL);
+    // Without the privilege, at least what nobody else has mapped.
+    if (failed < 0 && errno == EPERM) failed = move_pages(pages, nodes.data(), status.data(), MPOL_MF_MOVE);
+    if (failed < 0) return os_error("move pages");
+    return {};
+}
+
+PreferNode::PreferNode(int node) noexcept {
+    if (node < 0 || static_cast<size_t>(node) >= kMaxNodes) return;
+    std::array<unsigned long, kMaxNodes / 64> mask{};
+    mask[static_cast<size_t>(node) / 64] = 1ul << (node % 64);
+    set_ = ::syscall(SYS_set_mempolicy, MPOL_PREFERRED, mask.data(), kMaxNodes + 1) == 0;
+}
+
+PreferNode::~PreferNode() {
+    if (set_) ::syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0);
+}
+
+}  // namespace tierd
