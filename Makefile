@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 JOBS ?= $(shell nproc)
 CLANG_FORMAT ?= clang-format-19
-SOURCES = git ls-files -z --cached --others --exclude-standard -- '*.cc' '*.h' '*.c'
+SOURCES = git ls-files -z --cached --others --exclude-standard -- '*.cc' '*.h' '*.c' ':!*.bpf.c'
 
 .PHONY: build test demo lint fmt fuzz clean help deps venv configure
 

@@ -36,7 +36,10 @@
 #ifndef TIERD_BPF_H
 #define TIERD_BPF_H
 
+/* Newer kernels' headers have this structure, older ones do not; ours is below, for both. */
+#define bpf_iter_num tierd_header_bpf_iter_num
 #include <linux/bpf.h>
+#undef bpf_iter_num
 #include <bpf/bpf_helpers.h>
 
 #include "tierd_policy.h"
@@ -48,7 +51,7 @@
 	char tierd_licence[] SEC("license") = licence;                                                                 \
 	const __u32 tierd_abi SEC("tierd.abi") = TIERD_ABI_VERSION
 
-#define TIERD_HOOK(hook) SEC("tierd/" #hook) int tierd_##hook(struct tierd_call *call)
+#define TIERD_HOOK(hook) SEC("tierd/" #hook) int tierd_##hook(struct tierd_call *call __attribute__((unused)))
 
 /* A number that `tierctl policy load --set name=value` may change before loading. Say its unit and what 0 means. */
 #define TIERD_KNOB(type, name, value) const volatile type name = value
@@ -127,26 +130,19 @@ TIERD_INLINE const struct tierd_tier_info *tierd_tier(__u32 tier)
 /* ---- walking --------------------------------------------------------------------------------------------------- */
 
 /* The kernel's counting iterator (6.4): bounded, and as long as need be. */
-struct bpf_iter_num;
-struct tierd_iter {
+struct bpf_iter_num {
 	__u64 opaque;
 } __attribute__((aligned(8)));
 extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __ksym;
 extern int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym;
 extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym;
 
-TIERD_INLINE void tierd_iter_end(struct tierd_iter *it)
-{
-	bpf_iter_num_destroy((struct bpf_iter_num *)it);
-}
-
 /* for i in [start, end); i is a __u32. `break` and `continue` work; returning from inside works too. */
 #define tierd_for(i, start, end)                                                                                       \
-	for (struct tierd_iter ___it __attribute__((aligned(8), cleanup(tierd_iter_end))),                             \
-	     *___once __attribute__((unused)) =                                                                        \
-		     (bpf_iter_num_new((struct bpf_iter_num *)&___it, (start), (end)), (struct tierd_iter *)0);        \
+	for (struct bpf_iter_num ___it __attribute__((aligned(8), cleanup(bpf_iter_num_destroy))),                     \
+	     *___once __attribute__((unused)) = (bpf_iter_num_new(&___it, (start), (end)), (struct bpf_iter_num *)0);  \
 	     ({                                                                                                        \
-		     int *___next = bpf_iter_num_next((struct bpf_iter_num *)&___it);                                  \
+		     int *___next = bpf_iter_num_next(&___it);                                                         \
 		     if (___next)                                                                                      \
 			     (i) = *___next;                                                                           \
 		     ___next;                                                                                          \

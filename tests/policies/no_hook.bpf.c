@@ -1,0 +1,3 @@
+/* Has nothing to call. */
+#include "tierd.bpf.h"
+TIERD_POLICY("GPL");

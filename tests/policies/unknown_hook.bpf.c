@@ -1,0 +1,7 @@
+/* Misspells a hook. */
+#include "tierd.bpf.h"
+TIERD_POLICY("GPL");
+TIERD_HOOK(epoche)
+{
+	return 0;
+}
