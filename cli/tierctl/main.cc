@@ -10,6 +10,7 @@
 #include <functional>
 
 #include "cli/tierctl/client.h"
+#include "cli/tierctl/doctor.h"
 #include "cli/tierctl/preload.h"
 #include "cli/tierctl/text.h"
 #include "cli/tierctl/view.h"
@@ -27,6 +28,7 @@ constexpr auto kExamples = R"(Examples:
   tierctl preload /models/gemma.gguf       read it into memory, and wait for the end
   tierctl pin gemma.gguf                   never evict it
   tierctl budget 48GiB                     give weights at most so much memory
+  tierctl doctor /models                   can this machine serve weights, and what would help
   tierctl models --json | jq '.models[].name'
 
 Exit status: 0 done, 1 tierd could not do it, 2 the command line is wrong, 3 tierd can't be reached.)";
@@ -35,6 +37,7 @@ struct Options {
     std::string socket = "/run/tierd/control.sock";
     std::string model;
     std::string size;
+    std::string weights;
     bool as_json = false;
     bool no_wait = false;
     bool each_tensor = false;
@@ -97,10 +100,37 @@ Output run_budget(const Options& options, const Client& client) {
                 });
 }
 
+json as_json_value(const std::vector<Finding>& findings) {
+    json list = json::array();
+    for (const Finding& one : findings)
+        list.push_back({{"what", one.what},
+                        {"health", health_name(one.health)},
+                        {"found", one.found},
+                        {"remedy", one.remedy}});
+    return {{"findings", std::move(list)}};
+}
+
+// What the machine offers, and what a running tierd says that it could not have.
+Output run_doctor(const Options& options, const Client& client) {
+    std::vector<Finding> findings = examine_machine(options.weights);
+    if (Answer status = client.call("GET", "/v1/status")) {
+        for (const json& note : status->at("notes"))
+            findings.push_back({"tierd", Health::lesser, note.get<std::string>(), ""});
+    } else {
+        findings.push_back({"tierd", Health::lesser, status.error().text, ""});
+    }
+    std::string text =
+        options.as_json ? as_json_value(findings).dump(2, ' ', true) + "\n" : view_findings(findings);
+    bool bad = std::ranges::any_of(findings, [](const Finding& one) { return one.health == Health::bad; });
+    if (!bad) return text;
+    fmt::print("{}", text);
+    return std::unexpected(Failure{Exit::failed, "this machine can't serve weights as it is"});
+}
+
 struct Command {
     const char* name;
     const char* help;
-    const char* argument;  // "MODEL", "SIZE" or none
+    const char* argument;  // "MODEL", "SIZE", "WEIGHTS" or none
     Output (*run)(const Options& options, const Client& client);
 };
 
@@ -126,6 +156,7 @@ constexpr Command kCommands[] = {
     {"unpin",    "Let a model's extents be evicted again", "MODEL",
         [](Opt o, Cli c) { return show(o, c.call("POST", model_target(o, "unpin")), view_model_line); }},
     {"evict",    "Drop what of a model is in memory and not pinned", "MODEL", run_evict},
+    {"doctor",   "Can this machine serve weights, and what would help? Needs no tierd", "WEIGHTS", run_doctor},
     {"budget",   "Give weights at most this much memory, until tierd ends", "SIZE", run_budget},
 };
 // clang-format on
@@ -140,6 +171,9 @@ void add_commands(CLI::App& app, Options& options, const Command*& chosen) {
                             "Name, path, or number of a file, as `tierctl models` shows them")
                 ->required();
         if (argument == "SIZE") sub->add_option("SIZE", options.size, "Such as 48GiB or 512MiB")->required();
+        if (argument == "WEIGHTS")
+            sub->add_option("WEIGHTS", options.weights,
+                            "A weight file, or a folder of them, whose disk to judge");
         sub->callback([&chosen, &command] { chosen = &command; });
     }
     app.get_subcommand("tensors")->add_flag("--tensors", options.each_tensor, "Show each tensor too");

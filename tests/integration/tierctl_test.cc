@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cstring>
 #include <fstream>
@@ -368,4 +369,32 @@ BOOST_AUTO_TEST_CASE(names_from_outside_can_not_reach_the_terminal) {
     Outcome as_json = setup.run({"models", "--json"});
     check_harmless(as_json.out);
     BOOST_TEST(json::parse(as_json.out)["models"][0]["name"].get<std::string>().starts_with("a\x1b]0;"));
+}
+
+BOOST_AUTO_TEST_CASE(doctor_judges_the_machine_with_and_without_a_tierd) {
+    Setup setup;
+    std::ofstream(setup.folder.file("a.gguf")) << std::string(8192, 'w');
+    Outcome alone =
+        setup.run_plain({"--socket", setup.folder.file("none.sock"), "doctor", setup.folder.file("a.gguf")});
+    BOOST_TEST(contains(alone.out, "userfaultfd"), alone.out);
+    BOOST_TEST(contains(alone.out, "a.gguf"), alone.out);
+    BOOST_TEST(contains(alone.out, "tierd can't be reached"), alone.out);
+    Outcome beside = setup.run({"doctor", "--json"});
+    json findings = json::parse(beside.out).at("findings");
+    auto told = [&](const char* what, const char* found) {
+        return std::ranges::any_of(findings, [&](const json& one) {
+            return one.at("what") == what && contains(one.at("found").get<std::string>(), found);
+        });
+    };
+    BOOST_TEST(told("tierd", "no hugetlb pages are reserved"), beside.out);  // a note of the running one
+    BOOST_TEST(told("kernel", "."), beside.out);
+}
+
+BOOST_AUTO_TEST_CASE(doctor_fails_where_engines_could_not_be_served) {
+    Setup setup;
+    Outcome outcome = setup.run({"doctor", setup.folder.file("no-such-file")});
+    BOOST_TEST(outcome.status == 1);
+    BOOST_TEST(contains(outcome.out, "NO  weights"), outcome.out);
+    BOOST_TEST(contains(outcome.out, "No such file"), outcome.out);
+    BOOST_TEST(contains(outcome.err, "can't serve weights"), outcome.err);
 }

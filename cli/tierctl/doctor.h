@@ -1,0 +1,36 @@
+// doctor.h - looks at this machine with tierd's eyes: what it needs, what is there, and what to change.
+//
+// Owns:      nothing; every check leaves the machine as it was.
+// Callers:   tierctl's only thread. Asks the kernel directly, so it works without a running tierd; what it finds holds for
+//            the user who runs it.
+// Fails:     never: what can't be found out is a finding.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tierd {
+
+enum class Health : uint8_t {
+    good,
+    lesser,  // tierd works, without something; the remedy says what would help
+    bad,     // engines would not be served
+};
+
+struct Finding {
+    std::string what;
+    Health health = Health::good;
+    std::string found;
+    std::string remedy;  // empty where nothing needs to change
+};
+
+const char* health_name(Health health);  // "good", "lesser", "bad"
+
+// A line each, and beneath it what would help.
+std::string view_findings(const std::vector<Finding>& findings);
+
+// `weights`: a file or folder whose disk is to be judged; empty: none.
+std::vector<Finding> examine_machine(const std::string& weights);
+
+}  // namespace tierd
