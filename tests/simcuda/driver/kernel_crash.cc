@@ -1,0 +1,57 @@
+#include "tests/simcuda/driver/kernel_crash.h"
+
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include "tests/simcuda/driver/memory.h"
+
+namespace simcuda {
+namespace {
+
+// A signal handler can be given nothing, so what it needs stands here.
+thread_local const char* running_kernel = nullptr;
+const Memory* watched = nullptr;
+struct sigaction before_segv, before_bus;
+
+// The process dies in any case, on the thread of a kernel, which holds none of our locks: to look, allocate and print is
+// fair here, where the alternative is a core file.
+void handle(int signal, siginfo_t* info, void* machine) {
+    auto address = reinterpret_cast<uint64_t>(info->si_addr);
+    const struct sigaction& before = signal == SIGSEGV ? before_segv : before_bus;
+    if (running_kernel) {
+        std::string line = fmt::format("simcuda: kernel {} touched {:#x}: {}\n", running_kernel, address,
+                                       watched->describe(address));
+        [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+    } else if (before.sa_flags & SA_SIGINFO) {
+        return before.sa_sigaction(signal, info, machine);
+    } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
+        return before.sa_handler(signal);
+    }
+    ::signal(signal, SIG_DFL);  // back to the instruction, which does it again
+}
+
+}  // namespace
+
+void watch_for_kernel_crashes(const Memory& memory) {
+    watched = &memory;
+    struct sigaction action = {};
+    action.sa_sigaction = handle;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigemptyset(&action.sa_mask);
+    ::sigaction(SIGSEGV, &action, &before_segv);
+    ::sigaction(SIGBUS, &action, &before_bus);
+}
+
+RunningKernel::RunningKernel(const char* name) {
+    running_kernel = name;
+}
+RunningKernel::~RunningKernel() {
+    running_kernel = nullptr;
+}
+
+}  // namespace simcuda
