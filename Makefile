@@ -25,7 +25,7 @@ fmt:                   ## format the code
 	scripts/install-deps.sh lint
 	$(SOURCES) | xargs -0 -r $(CLANG_FORMAT) -i
 
-fuzz:                  ## feed broken headers to the readers of weight files, FUZZ_SECONDS each (60)
+fuzz:                  ## feed broken files, messages and requests to all that reads them, FUZZ_SECONDS each (60)
 	scripts/install-deps.sh fuzz
 	scripts/fuzz.sh
 
