@@ -26,6 +26,7 @@ json to_json_value(const EngineCounters& c) {
             {"decisions_refused", c.decisions_refused},
             {"sessions_opened", c.sessions_opened},
             {"extents_watched", c.extents_watched},
+            {"huge_mappings", c.huge_mappings},
             {"slowest_fault_ns", c.slowest_fault_ns}};
 }
 

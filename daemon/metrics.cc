@@ -32,6 +32,7 @@ constexpr CounterRow kCounters[] = {
     {"tierd_fall_backs_ordered_total", "", "Ranges given back to the kernel's mapping on tierd's order.", &EngineCounters::fall_backs_ordered},
     {"tierd_decisions_refused_total", "", "Policy proposals that failed validation.", &EngineCounters::decisions_refused},
     {"tierd_extents_watched_total", "", "Mapped extents whose next touch was made to be seen.", &EngineCounters::extents_watched},
+    {"tierd_huge_mappings_total", "", "Mappings of extents that were made huge.", &EngineCounters::huge_mappings},
     {"tierd_sessions_opened_total", "", "Client processes that attached.", &EngineCounters::sessions_opened},
 };
 // clang-format on

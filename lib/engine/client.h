@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "lib/engine/weight_file.h"
+#include "lib/fault/client_memory.h"
 #include "lib/fault/userfaultfd.h"
 #include "lib/session/handler.h"
 
@@ -51,8 +52,10 @@ struct Client {
     Fd notice;
     std::optional<Userfaultfd> userfaultfd;
     std::vector<Region> regions;
-    std::set<uint64_t> files;                  // attached
-    std::map<uint32_t, FallBackOrder> orders;  // sent, not yet acknowledged
+    std::shared_ptr<const ClientMemory> memory;  // opened when it is first needed
+    bool no_huge = false;                        // its mappings stay as they are
+    std::set<uint64_t> files;                    // attached
+    std::map<uint32_t, FallBackOrder> orders;    // sent, not yet acknowledged
     uint32_t next_sequence = 1;
     uint64_t faults_missing = 0;
     uint64_t faults_minor = 0;

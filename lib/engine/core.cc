@@ -133,6 +133,7 @@ void Core::on_epoch() {
     take_decisions();
     check_deadlines();
     advance_jobs();
+    map_some_huge();
 }
 
 void Core::request_stop(uint64_t deadline_ns) {

@@ -76,6 +76,12 @@ struct MapAhead {
     uint64_t not_before_ns = 0;  // the answer to the mapping goes first: this keeps a processor busy
 };
 
+// A resident extent that stands at that address by small entries of the page table.
+struct HugeWish {
+    uint64_t client = 0;
+    uint64_t address = 0;
+};
+
 class Core {
   public:
     struct Parts {
@@ -188,6 +194,13 @@ class Core {
     uint64_t evict_by_age(uint64_t bytes);
     void keep_watermark();
 
+    // core_huge.cc
+    void wish_huge(Client& client, const Region& region, ExtentId id, AddressRange range);
+    AddressRange huge_range(const HugeWish& wish);
+    AddressRange next_huge_run(uint64_t& client);
+    void map_some_huge();
+    void on_mapped_huge(uint64_t client, AddressRange run, int error);
+
     // core_files.cc
     void drop_file_if_idle(const std::shared_ptr<WeightFile>& file);
     void close_file(const std::shared_ptr<WeightFile>& file);
@@ -236,6 +249,8 @@ class Core {
     std::deque<ExtentId> ahead_;
     std::deque<ExtentId> will_need_;  // advised by clients; only ever fills memory that is free
     std::deque<MapAhead> map_ahead_;
+    std::deque<HugeWish> huge_wishes_;
+    bool huge_under_way_ = false;
     std::map<uint64_t, Job> jobs_;
     uint64_t next_job_ = 1;
     uint32_t reads_in_flight_ = 0;

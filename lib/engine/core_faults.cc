@@ -106,6 +106,7 @@ bool Core::map_extent(Client& client, const Region& region, ExtentId id, uint64_
         return true;
     }
     table_[id].flags |= TIERD_EXTENT_MAPPED;
+    wish_huge(client, region, id, range);
     return true;
 }
 

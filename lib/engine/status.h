@@ -30,6 +30,7 @@ struct EngineCounters {
     uint64_t decisions_refused = 0;    // policy proposals that failed validation
     uint64_t sessions_opened = 0;
     uint64_t extents_watched = 0;   // mapped extents whose next touch was made to be seen
+    uint64_t huge_mappings = 0;     // extents that stay, mapped by one entry of the page table
     uint64_t slowest_fault_ns = 0;  // arrival to CONTINUE
 };
 

@@ -1,5 +1,7 @@
 #define BOOST_TEST_MODULE engine
+#include <fmt/format.h>
 #include <boost/test/unit_test.hpp>
+
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -46,6 +48,25 @@ uint64_t wrong_bytes(const unsigned char* at, uint64_t begin, uint64_t end, uint
     uint64_t wrong = 0;
     for (uint64_t i = begin; i < end; i += step) wrong += at[i] != byte_at(i);
     return wrong;
+}
+
+// Bytes of the mapping at `at` that the kernel maps by huge pages.
+uint64_t huge_mapped_bytes(const unsigned char* at) {
+    std::ifstream smaps("/proc/self/smaps");
+    std::string line, begin = fmt::format("{:x}-", reinterpret_cast<uint64_t>(at));
+    bool inside = false;
+    while (std::getline(smaps, line)) {
+        if (line.find("VmFlags:") == 0) inside = false;
+        if (line.find(begin) == 0) inside = true;
+        if (inside && line.find("ShmemPmdMapped:") == 0) return std::stoull(line.substr(15)) * kKiB;
+    }
+    return 0;
+}
+
+template <class Done>
+bool comes_true(Done done) {
+    for (int i = 0; i < 5000 && !done(); i++) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return done();
 }
 
 }  // namespace
@@ -144,6 +165,48 @@ BOOST_FIXTURE_TEST_CASE(a_smaller_budget_evicts_at_once_and_pins_are_kept, Fixtu
     BOOST_REQUIRE(engine->unpin("model.weights").has_value());
     BOOST_TEST(engine->evict("model.weights").value() > 0u);
     BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 97) == 0u);
+}
+
+BOOST_FIXTURE_TEST_CASE(what_stays_is_mapped_by_huge_pages_and_is_evicted_all_the_same, Fixture) {
+    auto engine = start(256 * kMiB, "auto", 2 * kMiB, HugePages::thp);
+    DirectClient client(*engine);
+    const unsigned char* at = client.map(path);
+    BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 97) == 0u);
+    if (engine->models().value()[0].backing != "shmem thp") {
+        BOOST_TEST_MESSAGE("skipped: no arena with transparent huge pages on this machine");
+        return;
+    }
+    constexpr uint64_t kWhole = kFileBytes / (2 * kMiB) * (2 * kMiB);
+    for (int round = 0; round < 3; round++) {
+        BOOST_TEST(comes_true([&] { return huge_mapped_bytes(at) == kWhole; }));
+        BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 97) == 0u);
+        BOOST_TEST(engine->evict("model.weights").value() > 0u);
+        BOOST_TEST(comes_true([&] { return engine->status().value().resident_bytes == 0u; }));
+        BOOST_TEST(huge_mapped_bytes(at) == 0u);
+        BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 97) == 0u);
+    }
+    BOOST_TEST(engine->status().value().counters.huge_mappings >= 3 * kWhole / (2 * kMiB));
+}
+
+// Huge mappings are made on another thread while extents go and come: what a reader sees stays the file's.
+BOOST_FIXTURE_TEST_CASE(huge_mappings_never_show_a_half_filled_extent, Fixture) {
+    auto engine = start(256 * kMiB, "auto", 2 * kMiB, HugePages::thp);
+    DirectClient client(*engine);
+    const unsigned char* at = client.map(path);
+    std::atomic<bool> stop = false;
+    std::atomic<uint64_t> wrong = 0;
+    std::vector<std::thread> readers;
+    for (uint64_t reader = 0; reader < 3; reader++)
+        readers.emplace_back([&, reader] {
+            for (uint64_t pass = reader; !stop; pass++) wrong += wrong_bytes(at, pass % 64, kFileBytes, 509);
+        });
+    for (int round = 0; round < 60; round++) {
+        engine->evict("model.weights");
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    stop = true;
+    for (auto& reader : readers) reader.join();
+    BOOST_TEST(wrong == 0u);
 }
 
 BOOST_FIXTURE_TEST_CASE(preload_reads_the_whole_model_and_says_how_far_it_is, Fixture) {

@@ -409,6 +409,14 @@ bool holds_userfaultfd(pid_t pid) {
     return false;
 }
 
+uint64_t huge_mapped_bytes(pid_t pid) {
+    std::ifstream smaps("/proc/" + std::to_string(pid) + "/smaps");
+    uint64_t bytes = 0;
+    for (std::string line; std::getline(smaps, line);)
+        if (line.find("ShmemPmdMapped:") == 0) bytes += std::stoull(line.substr(15)) * kKiB;
+    return bytes;
+}
+
 bool is_all(const Json& backing, const std::string& what) {
     const Json& runs = backing.at("runs");
     return !runs.empty() &&

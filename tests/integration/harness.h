@@ -183,6 +183,9 @@ bool maps_file(pid_t pid, const std::string& path);
 // True while the process holds a userfaultfd: while a session with tierd, or what it left behind, goes on.
 bool holds_userfaultfd(pid_t pid);
 
+// Bytes of arenas that the process has mapped by huge pages.
+uint64_t huge_mapped_bytes(pid_t pid);
+
 // True when every run of a "backing" answer is `what`.
 bool is_all(const Json& backing, const std::string& what);
 

@@ -91,6 +91,25 @@ BOOST_FIXTURE_TEST_CASE(own_writes_survive_where_huge_pages_are_asked_for, Scene
     }
 }
 
+BOOST_FIXTURE_TEST_CASE(a_mapping_that_may_be_written_keeps_small_entries, Scene) {
+    Daemon daemon(dir, {.budget = "256MiB", .options = {"--huge-pages", "thp"}});
+    if (daemon.get("/v1/status")["notes"].dump().find("no private tmpfs") != std::string::npos) {
+        BOOST_TEST_MESSAGE("skipped: no arena with transparent huge pages on this machine");
+        return;
+    }
+    auto writer = start_writer(daemon);
+    BOOST_TEST(all_right(writer->call("verify seed=3")));
+    // A second process, whose wishes come later and are carried out in turn: then the writer's are done with.
+    ReaderProcess other(dir, {.socket = daemon.socket()});
+    other.call("map path=" + path);
+    BOOST_TEST(all_right(other.call("verify seed=3")));
+    BOOST_TEST(comes_true([&] { return huge_mapped_bytes(other.pid()) == kFileBytes; }));
+    BOOST_TEST(huge_mapped_bytes(writer->pid()) == 0u);
+    BOOST_TEST(writer->call("write seed=3 threads=4 steps=1000")["wrong"] == 0u);
+    judge_writes(*writer);
+    BOOST_TEST(all_right(other.call("verify seed=3")));
+}
+
 BOOST_FIXTURE_TEST_CASE(own_writes_survive_the_orderly_end_of_tierd, Scene) {
     for (unsigned stride : {8, 32, 64, 256, 8, 32, 64, 256})
         write_through(stride, [](Daemon& daemon) { BOOST_TEST(daemon.stop() == 0); });
