@@ -16,7 +16,8 @@ build=(
   git                     # names the files that lint looks at
   clang-19                # compiles policies: BPF with CO-RE
   libbpf-dev              # loads them, and the headers that they include
-  libelf-dev              # reads and patches their objects
+  libelf-dev              # reads and patches their objects; reads the symbols of engines
+  libpfm4-dev             # names of the processor's events
   libboost-dev            # Beast: the control API's HTTP
   libboost-test-dev       # the tests' frame
   libcli11-dev            # command lines
@@ -36,6 +37,7 @@ run=(
   e2fsprogs               # tests that make a file system of their own
   spin                    # checks the protocol's models
   util-linux              # fincore, losetup, setpriv
+  linux-perf              # writes the recordings that replay is tested with
   qemu-system-x86         # the guest: a machine with several memory tiers, for tests (scripts/guest.sh)
   busybox-static          # what runs in it
   cpio                    # packs it

@@ -1,0 +1,103 @@
+#include "lib/sample/heat.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tierd {
+
+namespace {
+
+constexpr double kNsPerS = 1e9;
+constexpr double kHeatSpanS =
+    10.0 / 0.6931471805599453;            // kHeatHalfLifeNs / ln 2: what the decayed count spans
+constexpr float kLeastExposureS = 1e-6F;  // a clock's resolution: rates stay finite
+
+float half_lives(uint64_t age_ns, uint64_t half_life_ns) {
+    return std::exp2(-static_cast<float>(age_ns) / static_cast<float>(half_life_ns));
+}
+
+}  // namespace
+
+void HeatLedger::reserve(uint32_t count) {
+    if (evidence_.size() < count) evidence_.resize(std::max<size_t>(count, evidence_.size() * 2));
+}
+
+void HeatLedger::forget(uint32_t first, uint32_t count) {
+    for (size_t i = first; i < std::min<size_t>(evidence_.size(), uint64_t{first} + count); i++)
+        evidence_[i] = {};
+}
+
+void HeatLedger::decay(Evidence& evidence, uint64_t now_ns) {
+    constexpr uint64_t kStepNs = 100'000'000;  // finer steps would only lose digits
+    if (evidence.updated_ns == 0) evidence.updated_ns = now_ns;
+    if (now_ns < evidence.updated_ns + kStepNs) return;
+    uint64_t age_ns = now_ns - evidence.updated_ns;
+    float memory = half_lives(age_ns, kMemoryNs);
+    float counts = half_lives(age_ns, kHeatHalfLifeNs);
+    evidence.touches *= memory;
+    evidence.exposure_s *= memory;
+    evidence.counted *= counts;
+    evidence.counted_samples *= counts;
+    evidence.updated_ns = now_ns;
+}
+
+void HeatLedger::expose(uint32_t extent, uint64_t now_ns) {
+    reserve(extent + 1);
+    if (evidence_[extent].exposed_ns == 0) evidence_[extent].exposed_ns = now_ns;
+}
+
+bool HeatLedger::exposed(uint32_t extent) const {
+    return extent < evidence_.size() && evidence_[extent].exposed_ns != 0;
+}
+
+void HeatLedger::cover(uint32_t extent, uint64_t now_ns) {
+    if (!exposed(extent)) return;
+    Evidence& evidence = evidence_[extent];
+    decay(evidence, now_ns);
+    uint64_t waited_ns = now_ns - std::min(now_ns, evidence.exposed_ns);
+    evidence.exposure_s +=
+        std::max(static_cast<float>(static_cast<double>(waited_ns) / kNsPerS), kLeastExposureS);
+    evidence.exposed_ns = 0;
+}
+
+bool HeatLedger::touched(uint32_t extent, uint64_t now_ns) {
+    if (!exposed(extent)) return false;
+    cover(extent, now_ns);
+    evidence_[extent].touches += 1;
+    return true;
+}
+
+void HeatLedger::count(uint32_t extent, double accesses, uint64_t now_ns) {
+    reserve(extent + 1);
+    Evidence& evidence = evidence_[extent];
+    decay(evidence, now_ns);
+    evidence.counted += static_cast<float>(accesses);
+    evidence.counted_samples += 1;
+}
+
+HeatLedger::Estimate HeatLedger::estimate(uint32_t extent, uint64_t now_ns) const {
+    if (extent >= evidence_.size()) return {};
+    Evidence evidence = evidence_[extent];
+    decay(evidence, now_ns);
+    double heat = evidence.counted, samples = evidence.counted_samples;
+    if (evidence.touches >= evidence.counted_samples) {
+        // The exposure that is still open counts too: what was not touched since is colder than it seemed.
+        double open_s = 0;
+        if (evidence.exposed_ns != 0)
+            open_s = static_cast<double>(now_ns - std::min(now_ns, evidence.exposed_ns)) / kNsPerS;
+        double exposure_s = evidence.exposure_s + open_s;
+        samples = evidence.touches;
+        heat = exposure_s > 0 ? evidence.touches / exposure_s * kHeatSpanS : 0;
+    }
+    // An observation counts until most of it is forgotten.
+    return {.heat = static_cast<uint32_t>(std::min(heat * 65536, double{UINT32_MAX})),
+            .samples = static_cast<uint16_t>(std::min(std::ceil(samples - 0.25), double{UINT16_MAX}))};
+}
+
+HeatLedger::Rate HeatLedger::rate(uint32_t extent) const {
+    Evidence evidence = extent < evidence_.size() ? evidence_[extent] : Evidence{};
+    return {.per_s = (evidence.touches + 0.5F) / (evidence.exposure_s + 0.1F),
+            .observations = evidence.touches};
+}
+
+}  // namespace tierd

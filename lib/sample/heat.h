@@ -1,0 +1,71 @@
+// heat.h - from touches that were seen to how often each extent is touched, and how sure that is.
+//
+// Owns:      for each extent the evidence: touches, and the time in which one would have been seen.
+// Invariant: evidence loses half its weight every kMemoryNs, counts every kHeatHalfLifeNs; so what is no longer
+//            true is forgotten, and `samples` falls with it.
+// Callers:   the engine's thread only.
+// Fails:     never; numbers saturate.
+//
+// Two kinds of evidence:
+//   exposed  an extent that is mapped nowhere (renewed, hinted, evicted) shows its next touch as a fault. From the
+//            moment it is exposed to that touch, waiting times are exponential for whatever is touched at random:
+//            the rate is touches / time exposed, also when an exposure ends without a touch.
+//   counted  samples of the processor stand for a number of accesses each, and are seen all the time.
+// Heat is the count that a counter with a half life of kHeatHalfLifeNs would show at that rate, so both mean the
+// same: touches in about the last 14 seconds.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace tierd {
+
+inline constexpr uint64_t kHeatHalfLifeNs = 10'000'000'000;
+
+class HeatLedger {
+  public:
+    static constexpr uint64_t kMemoryNs = 60'000'000'000;
+
+    struct Estimate {
+        uint32_t heat = 0;     // 16.16 fixed point
+        uint16_t samples = 0;  // observations behind it, decayed; 0: none
+    };
+
+    // Room for extents below `count`; what is there stays.
+    void reserve(uint32_t count);
+    void forget(uint32_t first, uint32_t count);
+
+    // From now on the next touch is seen.
+    void expose(uint32_t extent, uint64_t now_ns);
+    bool exposed(uint32_t extent) const;
+    // The touch came. True when the extent was exposed.
+    bool touched(uint32_t extent, uint64_t now_ns);
+    // No touch will be seen any more: it was mapped without one.
+    void cover(uint32_t extent, uint64_t now_ns);
+    // A source that counts saw `accesses`, in units of the whole extent, in one sample.
+    void count(uint32_t extent, double accesses, uint64_t now_ns);
+
+    Estimate estimate(uint32_t extent, uint64_t now_ns) const;
+    // Touches a second and observations, of the exposed kind and as of the last; for choosing. An extent that nothing
+    // is known of seems to be touched five times a second.
+    struct Rate {
+        float per_s = 0;
+        float observations = 0;
+    };
+    Rate rate(uint32_t extent) const;
+
+  private:
+    struct Evidence {
+        uint64_t exposed_ns = 0;  // since then; 0: not exposed
+        uint64_t updated_ns = 0;
+        float touches = 0;
+        float exposure_s = 0;
+        float counted = 0;
+        float counted_samples = 0;
+    };
+    static void decay(Evidence& evidence, uint64_t now_ns);
+
+    std::vector<Evidence> evidence_;
+};
+
+}  // namespace tierd

@@ -1,0 +1,31 @@
+// sources.h - which sources of access statistics this machine offers, which is the best, and why not a better one.
+//
+// Owns:      nothing.
+// Invariant: finding out changes no setting of the machine and leaves nothing running.
+// Callers:   any thread, at the start; takes a few milliseconds.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/sample/perf_source.h"
+
+namespace tierd {
+
+// In the order of preference.
+struct SourceOffer {
+    std::string name;   // pebs, ibs, spe, hint, damon, idle
+    std::string tells;  // what a record of it holds
+    bool available = false;
+    std::string why_not;  // empty: available
+    std::string event;    // as the kernel or libpfm4 calls it
+};
+
+std::vector<SourceOffer> discover_sources();
+
+// "pebs" or "ibs", for every process, not yet sampled for longer than it took to see that it works. Errors: why not.
+Result<PerfSourceConfig> hardware_source(const std::string& name);
+
+}  // namespace tierd
