@@ -36,7 +36,8 @@ struct Recorder {
         // touched is a hole.
         std::ofstream(weights) << "nothing";
         std::filesystem::resize_file(weights, kExtents * kExtent);
-        std::ifstream(weights).ignore(kExtents * kExtent);  // into the page cache: no touch waits for the disk
+        std::ifstream(weights).ignore(kExtents *
+                                      kExtent);  // into the page cache: no touch waits for the disk
     }
     ~Recorder() { std::filesystem::remove_all(folder); }
 
