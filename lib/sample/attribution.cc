@@ -118,7 +118,7 @@ std::shared_ptr<const AddressMap::Process> AddressBook::build(const Process& pro
     built->live.reserve(process.live.size());
     for (auto& [address, mapping] : process.live) built->live.push_back(mapping);
     built->ended = process.ended;
-    std::ranges::stable_sort(built->ended, {}, &SampledMapping::address);
+    std::ranges::sort(built->ended, {}, &SampledMapping::address);
     for (const SampledMapping& mapping : built->ended)
         built->longest_ended_bytes = std::max(built->longest_ended_bytes, mapping.length_bytes);
     built->ended_ns = process.ended_ns;

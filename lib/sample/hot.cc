@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace tierd {
 
@@ -84,8 +85,10 @@ std::optional<HotBy> hot_by(std::string_view word) noexcept {
 }
 
 void sort_hot(std::vector<HotRow>& rows) {
-    std::ranges::stable_sort(rows, [](const HotRow& one, const HotRow& other) {
-        return one.heat != other.heat ? one.heat > other.heat : one.name < other.name;
+    std::ranges::sort(rows, [](const HotRow& one, const HotRow& other) {
+        if (one.heat != other.heat) return one.heat > other.heat;
+        return std::tie(one.name, one.layer, one.expert, one.offset_bytes) <
+               std::tie(other.name, other.layer, other.expert, other.offset_bytes);
     });
 }
 

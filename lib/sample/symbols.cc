@@ -62,7 +62,7 @@ Result<SymbolTable> SymbolTable::read(const std::string& path) {
             }
         }
     }
-    std::ranges::stable_sort(table.symbols_, {}, &Symbol::address);
+    std::ranges::sort(table.symbols_, {}, &Symbol::address);
     return table;
 }
 
