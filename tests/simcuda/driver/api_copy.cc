@@ -82,49 +82,35 @@ CUresult copy(const Call& call, CopyOp op) {
         });
 }
 
-// One side of a 2D or 3D description. false: an array, which is not simulated.
-bool side_of(CUmemorytype type, const void* host, CUdeviceptr device, uint64_t pitch, uint64_t height,
-             uint64_t x_bytes, uint64_t y, uint64_t z, CopySide* side) {
-    if (type == CU_MEMORYTYPE_ARRAY) return false;
-    side->address = type == CU_MEMORYTYPE_HOST ? at(host) : device;
-    side->pitch_bytes = pitch;
-    side->slice_bytes = pitch * height;
-    side->address += z * side->slice_bytes + y * pitch + x_bytes;
-    return true;
-}
-
-CUresult copy_2d(const Call& call, const CUDA_MEMCPY2D* p) {
+CUresult copy_3d(const Call& call, const CUDA_MEMCPY3D& p) {
     CopyOp op;
-    op.width_bytes = p->WidthInBytes;
-    op.height = p->Height;
-    // A pitch of 0 stands for rows without gaps.
-    uint64_t to_pitch = p->dstPitch ? p->dstPitch : p->WidthInBytes;
-    uint64_t from_pitch = p->srcPitch ? p->srcPitch : p->WidthInBytes;
-    bool flat = side_of(p->dstMemoryType, p->dstHost, p->dstDevice, to_pitch, 0, p->dstXInBytes, p->dstY, 0,
-                        &op.to) &&
-                side_of(p->srcMemoryType, p->srcHost, p->srcDevice, from_pitch, 0, p->srcXInBytes, p->srcY, 0,
-                        &op.from);
-    if (!flat) return CUDA_ERROR_NOT_SUPPORTED;
-    if (to_pitch < p->WidthInBytes || from_pitch < p->WidthInBytes) {
+    if (!copy_op_of(p, &op)) return CUDA_ERROR_NOT_SUPPORTED;
+    if (op.to.pitch_bytes < op.width_bytes || op.from.pitch_bytes < op.width_bytes) {
         CallName name(call.name);
-        return misuse(CUDA_ERROR_INVALID_VALUE, "rows of {} bytes, {} and {} apart", p->WidthInBytes,
-                      to_pitch, from_pitch);
+        return misuse(CUDA_ERROR_INVALID_VALUE, "rows of {} bytes, {} and {} apart", op.width_bytes,
+                      op.to.pitch_bytes, op.from.pitch_bytes);
     }
     return copy(call, op);
 }
 
-CUresult copy_3d(const Call& call, const CUDA_MEMCPY3D* p) {
-    CopyOp op;
-    op.width_bytes = p->WidthInBytes;
-    op.height = p->Height;
-    op.depth = p->Depth;
-    uint64_t to_pitch = p->dstPitch ? p->dstPitch : p->WidthInBytes;
-    uint64_t from_pitch = p->srcPitch ? p->srcPitch : p->WidthInBytes;
-    bool flat = side_of(p->dstMemoryType, p->dstHost, p->dstDevice, to_pitch,
-                        p->dstHeight ? p->dstHeight : p->Height, p->dstXInBytes, p->dstY, p->dstZ, &op.to) &&
-                side_of(p->srcMemoryType, p->srcHost, p->srcDevice, from_pitch,
-                        p->srcHeight ? p->srcHeight : p->Height, p->srcXInBytes, p->srcY, p->srcZ, &op.from);
-    return flat ? copy(call, op) : CUDA_ERROR_NOT_SUPPORTED;
+CUresult copy_2d(const Call& call, const CUDA_MEMCPY2D& p) {
+    CUDA_MEMCPY3D flat = {};
+    flat.srcXInBytes = p.srcXInBytes;
+    flat.srcY = p.srcY;
+    flat.srcMemoryType = p.srcMemoryType;
+    flat.srcHost = p.srcHost;
+    flat.srcDevice = p.srcDevice;
+    flat.srcPitch = p.srcPitch;
+    flat.dstXInBytes = p.dstXInBytes;
+    flat.dstY = p.dstY;
+    flat.dstMemoryType = p.dstMemoryType;
+    flat.dstHost = p.dstHost;
+    flat.dstDevice = p.dstDevice;
+    flat.dstPitch = p.dstPitch;
+    flat.WidthInBytes = p.WidthInBytes;
+    flat.Height = p.Height;
+    flat.Depth = 1;
+    return copy_3d(call, flat);
 }
 
 CUresult copy_batch(const char* name, const CUdeviceptr* to, const CUdeviceptr* from, const size_t* bytes,
@@ -197,14 +183,14 @@ SIMCUDA_PAIR(cuMemcpyPeer, _ptds, (CUdeviceptr to, CUcontext, CUdeviceptr from, 
 SIMCUDA_PAIR(cuMemcpyPeerAsync, _ptsz,
              (CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t n, CUstream s),
              copy({"cuMemcpyPeerAsync", kWhich, s, Wait::no, Side::card, Side::card}, linear(to, from, n)))
-SIMCUDA_PAIR(cuMemcpy2D_v2, _ptds, (const CUDA_MEMCPY2D* p), copy_2d({"cuMemcpy2D", kWhich}, p))
+SIMCUDA_PAIR(cuMemcpy2D_v2, _ptds, (const CUDA_MEMCPY2D* p), copy_2d({"cuMemcpy2D", kWhich}, *p))
 SIMCUDA_PAIR(cuMemcpy2DUnaligned_v2, _ptds, (const CUDA_MEMCPY2D* p),
-             copy_2d({"cuMemcpy2DUnaligned", kWhich}, p))
+             copy_2d({"cuMemcpy2DUnaligned", kWhich}, *p))
 SIMCUDA_PAIR(cuMemcpy2DAsync_v2, _ptsz, (const CUDA_MEMCPY2D* p, CUstream s),
-             copy_2d({"cuMemcpy2DAsync", kWhich, s, Wait::no}, p))
-SIMCUDA_PAIR(cuMemcpy3D_v2, _ptds, (const CUDA_MEMCPY3D* p), copy_3d({"cuMemcpy3D", kWhich}, p))
+             copy_2d({"cuMemcpy2DAsync", kWhich, s, Wait::no}, *p))
+SIMCUDA_PAIR(cuMemcpy3D_v2, _ptds, (const CUDA_MEMCPY3D* p), copy_3d({"cuMemcpy3D", kWhich}, *p))
 SIMCUDA_PAIR(cuMemcpy3DAsync_v2, _ptsz, (const CUDA_MEMCPY3D* p, CUstream s),
-             copy_3d({"cuMemcpy3DAsync", kWhich, s, Wait::no}, p))
+             copy_3d({"cuMemcpy3DAsync", kWhich, s, Wait::no}, *p))
 SIMCUDA_PAIR(cuMemcpyBatchAsync_v2, _ptsz,
              (CUdeviceptr * to, CUdeviceptr* from, size_t* n, size_t count, CUmemcpyAttributes*, size_t*,
               size_t, CUstream s),

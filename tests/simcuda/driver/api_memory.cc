@@ -61,7 +61,9 @@ CUresult CUDAAPI cuMemFree_v2(CUdeviceptr address) {
         std::optional<Region> region = d.memory.find(address);
         if (region && region->kind == Kind::stream_ordered && region->base == address && !region->freeing)
             return release_to_pool(d, {address, region->pool}), CUDA_SUCCESS;
-        return d.memory.release(address, {Kind::plain, Kind::managed});
+        CUresult result = d.memory.release(address, {Kind::plain, Kind::managed});
+        if (result == CUDA_SUCCESS && region->kind == Kind::managed) d.managed.remove(address);
+        return result;
     });
 }
 CUresult CUDAAPI cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr address) {

@@ -54,7 +54,8 @@ Driver::Driver(Settings s, std::unique_ptr<Card> c)
       process(::getpid()),
       card(std::move(c)),
       clock(settings.virtual_time),
-      memory(*card, settings.poison) {}
+      memory(*card, settings.poison),
+      managed(*card) {}
 
 Driver* driver() {
     Driver* d = the_driver.load(std::memory_order_acquire);

@@ -18,6 +18,7 @@
 #include "tests/simcuda/driver/card.h"
 #include "tests/simcuda/driver/card_clock.h"
 #include "tests/simcuda/driver/handles.h"
+#include "tests/simcuda/driver/managed.h"
 #include "tests/simcuda/driver/memory.h"
 #include "tests/simcuda/driver/module.h"
 #include "tests/simcuda/driver/settings.h"
@@ -68,6 +69,7 @@ struct Driver {
     const std::unique_ptr<Card> card;
     CardClock clock;
     Memory memory;
+    Managed managed;
     Counters counters;
     KernelLibraries libraries;
 

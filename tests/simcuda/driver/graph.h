@@ -20,6 +20,8 @@ struct Node {
     CUgraph graph = nullptr;
     Operation operation = EmptyOp{};
     std::vector<CUgraphNode> after;
+    std::vector<void*>
+        param_pointers;  // what cuGraphKernelNodeGetParams hands out; points into the operation
 };
 
 struct Graph {

@@ -22,20 +22,23 @@ Match(F...) -> Match<F...>;
 // While it lives, the memory that an operation touches can't be unmapped or freed unnoticed.
 class InUse {
   public:
-    InUse(Memory& memory, const Operation& operation) : memory_(memory) {
-        if (auto* copy = std::get_if<CopyOp>(&operation)) {
-            for (const CopySide* side : {&copy->to, &copy->from})
-                if (side->place != Place::pageable) hold(side->address, copy->extent_bytes(*side));
-        } else if (auto* fill = std::get_if<FillOp>(&operation)) {
-            hold(fill->address, fill->extent_bytes());
-        }
-    }
+    InUse(Memory& memory, const Operation& operation) : memory_(memory) { look_at(operation); }
     ~InUse() {
         for (Memory::Use use : uses_) memory_.end_use(use);
     }
     InUse(const InUse&) = delete;
 
   private:
+    void look_at(const Operation& operation) {
+        if (auto* copy = std::get_if<CopyOp>(&operation)) {
+            for (const CopySide* side : {&copy->to, &copy->from})
+                if (side->place != Place::pageable) hold(side->address, copy->extent_bytes(*side));
+        } else if (auto* fill = std::get_if<FillOp>(&operation)) {
+            hold(fill->address, fill->extent_bytes());
+        } else if (auto* steps = std::get_if<StepsOp>(&operation)) {
+            for (const Step& step : steps->steps->all) look_at(step.operation);
+        }
+    }
     void hold(uint64_t base, uint64_t bytes) { uses_.push_back(memory_.begin_use({base, bytes})); }
     Memory& memory_;
     std::vector<Memory::Use> uses_;
@@ -157,9 +160,45 @@ CUresult refuse_freed(Driver& d, const Operation& operation) {
 }  // namespace
 
 const char* operation_name(const Operation& operation) {
-    constexpr const char* kNames[] = {"kernel",     "copy", "memset", "host function", "event record",
-                                      "event wait", "free", "empty",  "graph"};
+    constexpr const char* kNames[] = {"kernel",     "copy", "memset",   "host function", "event record",
+                                      "event wait", "free", "prefetch", "empty",         "graph"};
     return kNames[operation.index()];
+}
+
+bool copy_op_of(const CUDA_MEMCPY3D& p, CopyOp* op) {
+    if (p.dstMemoryType == CU_MEMORYTYPE_ARRAY || p.srcMemoryType == CU_MEMORYTYPE_ARRAY) return false;
+    op->width_bytes = p.WidthInBytes;
+    op->height = p.Height;
+    op->depth = p.Depth;
+    // A pitch or height of 0 stands for rows and slices without gaps.
+    op->to.pitch_bytes = p.dstPitch ? p.dstPitch : p.WidthInBytes;
+    op->from.pitch_bytes = p.srcPitch ? p.srcPitch : p.WidthInBytes;
+    op->to.slice_bytes = op->to.pitch_bytes * (p.dstHeight ? p.dstHeight : p.Height);
+    op->from.slice_bytes = op->from.pitch_bytes * (p.srcHeight ? p.srcHeight : p.Height);
+    uint64_t to = p.dstMemoryType == CU_MEMORYTYPE_HOST ? reinterpret_cast<uint64_t>(p.dstHost) : p.dstDevice;
+    uint64_t from =
+        p.srcMemoryType == CU_MEMORYTYPE_HOST ? reinterpret_cast<uint64_t>(p.srcHost) : p.srcDevice;
+    op->to.address = to + p.dstZ * op->to.slice_bytes + p.dstY * op->to.pitch_bytes + p.dstXInBytes;
+    op->from.address = from + p.srcZ * op->from.slice_bytes + p.srcY * op->from.pitch_bytes + p.srcXInBytes;
+    return true;
+}
+
+CUDA_MEMCPY3D description_of(const CopyOp& copy) {
+    CUDA_MEMCPY3D p = {};
+    p.WidthInBytes = copy.width_bytes;
+    p.Height = copy.height;
+    p.Depth = copy.depth;
+    p.dstMemoryType = copy.to.place == Place::pageable ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_UNIFIED;
+    p.srcMemoryType = copy.from.place == Place::pageable ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_UNIFIED;
+    p.dstHost = reinterpret_cast<void*>(copy.to.address);
+    p.srcHost = reinterpret_cast<const void*>(copy.from.address);
+    p.dstDevice = copy.to.address;
+    p.srcDevice = copy.from.address;
+    p.dstPitch = copy.to.pitch_bytes;
+    p.srcPitch = copy.from.pitch_bytes;
+    p.dstHeight = copy.to.pitch_bytes ? copy.to.slice_bytes / copy.to.pitch_bytes : 0;
+    p.srcHeight = copy.from.pitch_bytes ? copy.from.slice_bytes / copy.from.pitch_bytes : 0;
+    return p;
 }
 
 uint64_t CopyOp::extent_bytes(const CopySide& side) const {
@@ -180,6 +219,17 @@ CUresult check_fill(Driver& d, FillOp& fill) {
         return misuse(CUDA_ERROR_INVALID_VALUE, "{:#x} is not aligned to {} bytes", fill.address,
                       fill.element_bytes);
     return d.memory.check(fill.address, fill.extent_bytes(), true, false);
+}
+
+// Work of the legacy default stream would have to come after that of a stream that is being captured.
+static CUresult refuse_implicit_capture(Context& c, const Stream& s) {
+    if (&s != c.legacy.get()) return CUDA_SUCCESS;
+    for (const auto& stream : c.streams) {
+        if (!stream->capture || !stream->blocking()) continue;
+        stream->capture->invalidated = true;
+        return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+    }
+    return CUDA_SUCCESS;
 }
 
 std::vector<MarkPtr> legacy_order(Context& c, Stream& s) {
@@ -213,6 +263,7 @@ CUresult submit(Driver& d, Context& c, Stream& s, Operation operation, MarkPtr* 
         if (added == CUDA_SUCCESS) s.capture_tail = {node};
         return added;
     }
+    if (CUresult bad = refuse_implicit_capture(c, s); bad != CUDA_SUCCESS) return bad;
     std::vector<MarkPtr> order = legacy_order(c, s);
     after.insert(after.end(), order.begin(), order.end());
     const char* name = operation_name(operation);
@@ -246,6 +297,9 @@ uint64_t perform(Driver& d, Context& c, const Operation& operation, uint64_t sta
             [&](const RecordOp&) { return start_ns; },  // in a graph; cuEventRecord marks the stream itself
             [&](const WaitOp&) { return start_ns; },
             [&](const FreeOp& op) { return release_to_pool(d, op), start_ns; },
+            [&](const PrefetchOp& op) {
+                return d.managed.prefetch(op.address, op.size_bytes, op.to_device, start_ns);
+            },
             [&](const EmptyOp&) { return start_ns; },
             [&](const StepsOp& op) { return perform_steps(d, c, op.steps->all, start_ns); },
         },

@@ -71,6 +71,10 @@ struct FreeOp {
     uint64_t address = 0;
     CUmemoryPool pool = nullptr;
 };
+struct PrefetchOp {
+    uint64_t address = 0, size_bytes = 0;
+    bool to_device = false;
+};
 struct EmptyOp {};
 struct Steps;
 struct StepsOp {  // a whole graph: a launch of one, or a child node
@@ -78,8 +82,13 @@ struct StepsOp {  // a whole graph: a launch of one, or a child node
     std::shared_ptr<const Steps> steps;
 };
 
-using Operation = std::variant<KernelOp, CopyOp, FillOp, HostOp, RecordOp, WaitOp, FreeOp, EmptyOp, StepsOp>;
+using Operation =
+    std::variant<KernelOp, CopyOp, FillOp, HostOp, RecordOp, WaitOp, FreeOp, PrefetchOp, EmptyOp, StepsOp>;
 const char* operation_name(const Operation& operation);
+
+// From and to the driver API's description. false: an array, which is not simulated. For CUDA_MEMCPY2D: depth 1.
+bool copy_op_of(const CUDA_MEMCPY3D& from, CopyOp* to);
+CUDA_MEMCPY3D description_of(const CopyOp& copy);
 
 // Says what each side is and whether the device may touch it.
 CUresult check_copy(Driver& d, CopyOp& copy);
