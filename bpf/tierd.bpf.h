@@ -167,6 +167,16 @@ TIERD_INLINE int tierd_in_tier(const struct tierd_extent *row, __u32 tier)
 	return row->tier == tier && row->state == TIERD_EXTENT_RESIDENT;
 }
 
+/* `i` as an index of an array of `n`, a power of two, that the verifier believes: compilers drop a mask that they think is
+ * not needed.
+ */
+#define tierd_index(i, n)                                                                                              \
+	({                                                                                                             \
+		__u32 ___index = (i);                                                                                  \
+		asm volatile("" : "+r"(___index));                                                                     \
+		___index & ((n) - 1);                                                                                  \
+	})
+
 /* ---- answering ------------------------------------------------------------------------------------------------- */
 
 TIERD_INLINE void tierd_propose(__u32 kind, __u32 extent, __u32 tier, __u32 priority)
@@ -229,42 +239,51 @@ TIERD_INLINE __u32 tierd_pressure_permille(__u32 tier)
 	return info ? info->used_bytes * 1000 / info->capacity_bytes : 1000;
 }
 
-/* One line in tierd's log and in `tierctl policy status`; at most TIERD_MAX_LOG a call, cut at TIERD_LOG_BYTES. */
+/* One line in tierd's log and in `tierctl policy status`; at most TIERD_MAX_LOG a call, cut at TIERD_LOG_BYTES. Numbers are
+ * 64 bits wide: %llu, %lld, %llx; %u and %d take their lower half. %s takes a char array of a knob or a row.
+ */
 #define tierd_log(format, args...)                                                                                     \
 	({                                                                                                             \
-		static const char ___format[] = format;                                                                \
-		__u64 ___args[] = { args };                                                                            \
 		__u32 ___zero = 0;                                                                                     \
 		struct tierd_answer *___answer = bpf_map_lookup_elem(&tierd_answers, &___zero);                        \
 		if (___answer && ___answer->lines < TIERD_MAX_LOG)                                                     \
-			bpf_snprintf(___answer->log[___answer->lines++ & (TIERD_MAX_LOG - 1)], TIERD_LOG_BYTES,        \
-				     ___format, ___args, sizeof(___args));                                             \
+			BPF_SNPRINTF(___answer->log[___answer->lines++ & (TIERD_MAX_LOG - 1)], TIERD_LOG_BYTES,        \
+				     format, ##args);                                                                  \
 	})
 
-/* Does a name match a pattern with `*` and `?`? Both end within TIERD_NAME_BYTES. */
-TIERD_INLINE int tierd_glob(const char *pattern, const char *name)
+/* Does a name match a pattern with `*` and `?`? Both are arrays of `bytes` bytes, a power of two, and end in NUL. */
+TIERD_INLINE int tierd_glob_in(const char *pattern, const char *name, const __u32 bytes)
 {
-	__u32 p = 0, n = 0, star = TIERD_NAME_BYTES, kept = 0, step;
+	const __u32 mask = bytes - 1;
+	/* 0, but not as a constant: the verifier would follow each number that these can become. */
+	__u32 p = name[mask] & mask, n = p, kept = p, star = bytes, step;
 
-	tierd_for (step, 0, TIERD_NAME_BYTES * TIERD_NAME_BYTES) {
-		char want = pattern[p & (TIERD_NAME_BYTES - 1)], have = name[n & (TIERD_NAME_BYTES - 1)];
+	tierd_for (step, 0, bytes * bytes) {
+		char want = pattern[p], have = name[n];
 
 		if (want == '*') {
-			star = p++;
+			star = p;
 			kept = n;
+			p = (p + 1) & mask;
 		} else if (have && (want == have || want == '?')) {
-			p++;
-			n++;
+			p = (p + 1) & mask;
+			n = (n + 1) & mask;
 		} else if (!have) {
 			return !want;
-		} else if (star < TIERD_NAME_BYTES) {
-			p = star + 1;
-			n = ++kept;
+		} else if (star < bytes) {
+			p = (star + 1) & mask;
+			n = kept = (kept + 1) & mask;
 		} else {
 			return 0;
 		}
 	}
 	return 0;
+}
+
+/* A model's name. */
+TIERD_INLINE int tierd_glob(const char *pattern, const char *name)
+{
+	return tierd_glob_in(pattern, name, TIERD_NAME_BYTES);
 }
 
 #endif /* TIERD_BPF_H */

@@ -38,6 +38,7 @@
 #define TIERD_MAX_LOG 16            /* lines of one call */
 #define TIERD_LOG_BYTES 120
 #define TIERD_NAME_BYTES 64
+#define TIERD_TIER_NAME_BYTES 16
 
 /* What the weights in an extent do in the model; of several, the one with the most bytes. */
 enum tierd_role {
@@ -140,8 +141,9 @@ struct tierd_tier_info {
 	__u8 rank;               /* 0 is the fastest; ranks rise without gaps */
 	__u8 draining;           /* 1: being emptied, nothing may move in */
 	__u8 reserved;           /* 0 */
+	char name[TIERD_TIER_NAME_BYTES]; /* as `tierctl tiers` shows it, cut, always ends in NUL */
 };
-TIERD_ASSERT(sizeof(struct tierd_tier_info) == 32, "layout is ABI: bump TIERD_ABI_VERSION");
+TIERD_ASSERT(sizeof(struct tierd_tier_info) == 48, "layout is ABI: bump TIERD_ABI_VERSION");
 
 /* How a touch was seen. */
 enum tierd_touch {

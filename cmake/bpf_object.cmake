@@ -6,7 +6,7 @@ function(tierd_bpf_object SOURCE OBJECT)
   file(MAKE_DIRECTORY ${folder})
   add_custom_command(OUTPUT ${OBJECT}
     COMMAND ${TIERD_CLANG} -target bpf -O2 -g -Wall -Wextra -Werror -I${policy_includes}
-      -I/usr/include/${CMAKE_LIBRARY_ARCHITECTURE} -c ${SOURCE} -o ${OBJECT}
-    DEPENDS ${SOURCE} ${policy_includes}/tierd_policy.h ${policy_includes}/tierd.bpf.h
+      -I/usr/include/${CMAKE_LIBRARY_ARCHITECTURE} -MD -MF ${OBJECT}.d -c ${SOURCE} -o ${OBJECT}
+    DEPENDS ${SOURCE} DEPFILE ${OBJECT}.d
     COMMENT "Building policy ${OBJECT}" VERBATIM)
 endfunction()
