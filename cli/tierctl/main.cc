@@ -11,6 +11,7 @@
 
 #include "cli/tierctl/client.h"
 #include "cli/tierctl/doctor.h"
+#include "cli/tierctl/policy_commands.h"
 #include "cli/tierctl/preload.h"
 #include "cli/tierctl/text.h"
 #include "cli/tierctl/view.h"
@@ -28,6 +29,7 @@ constexpr auto kExamples = R"(Examples:
   tierctl preload /models/gemma.gguf       read it into memory, and wait for the end
   tierctl pin gemma.gguf                   never evict it
   tierctl budget 48GiB                     give weights at most so much memory
+  tierctl policy build rules.toml          make a placement policy
   tierctl doctor /models                   can this machine serve weights, and what would help
   tierctl models --json | jq '.models[].name'
 
@@ -194,12 +196,15 @@ int run(int argc, char** argv) {
     app.require_subcommand(1);
     app.fallthrough();  // --socket may stand behind the command too
     add_commands(app, options, chosen);
+    Chosen chosen_other;
+    add_policy_commands(app, chosen_other);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? static_cast<int>(Exit::ok) : static_cast<int>(Exit::usage);
     }
-    Output output = chosen->run(options, Client(options.socket));
+    Client client(options.socket);
+    Output output = chosen_other ? chosen_other(client) : chosen->run(options, client);
     if (!output) {
         fmt::print(stderr, "tierctl: {}\n", escape(output.error().text));
         return static_cast<int>(output.error().exit);

@@ -95,6 +95,16 @@ std::string line_with(const std::string& text, const std::string& part) {
     return {};
 }
 
+// All that a terminal still holds for its master after everybody has closed it: read(2) then says EIO.
+std::string read_to_end(const Fd& master) {
+    std::string shown(64 * kKiB, '\0');
+    size_t filled = 0;
+    for (ssize_t got; (got = ::read(master.get(), shown.data() + filled, shown.size() - filled)) > 0;)
+        filled += static_cast<size_t>(got);
+    shown.resize(filled);
+    return shown;
+}
+
 void check_harmless(const std::string& text) {
     for (char c : text) BOOST_TEST((c == '\n' || static_cast<uint8_t>(c) >= 0x20), text);
     for (const char* bad : {"\x7f", "\xc2\x9b", "\xe2\x80\xae", "\xe2\x80\xa8"})
@@ -206,10 +216,8 @@ BOOST_AUTO_TEST_CASE(preload_draws_a_bar_on_a_terminal) {
     setup.stderr_fd = slave.get();
     Outcome outcome = setup.run({"preload", "gemma.gguf"});
     BOOST_TEST(outcome.status == 0);
-    char shown[4096];
-    ssize_t length = ::read(master.get(), shown, sizeof shown);
-    BOOST_REQUIRE(length > 0);
-    std::string bars(shown, length);
+    slave.reset();  // the last one: what was written can be read, and then comes the end
+    std::string bars = read_to_end(master);
     BOOST_TEST(contains(bars, "[---------"), bars);
     BOOST_TEST(contains(bars, "50 %  2.00 GiB of 4.00 GiB"), bars);
     BOOST_TEST(bars.ends_with("\r\x1b[K"), bars);  // and takes it away again
@@ -256,6 +264,61 @@ BOOST_AUTO_TEST_CASE(a_refused_request_is_status_1_with_what_to_do) {
     setup.control.pins_too_large = true;
     BOOST_TEST(setup.run({"pin", "gemma.gguf"}).status == 1);
     BOOST_TEST(setup.run({"budget", "1"}).status == 1);
+}
+
+BOOST_AUTO_TEST_CASE(rules_are_built_into_an_object_and_warnings_do_not_stop_it) {
+    Setup setup;
+    std::string source = setup.folder.file("night.toml"), object = setup.folder.file("night.bpf.o");
+    std::ofstream(source) << "[[rule]]\nlayer = \"5-3\"\npin = true\n";
+    Outcome outcome = setup.run_plain({"policy", "build", source});
+    BOOST_TEST(outcome.status == 0, outcome.err);
+    BOOST_TEST(outcome.out == object + ": 1 rule\n");
+    BOOST_TEST(contains(outcome.err, source + ":2:9: warning: layer: nothing is in it"), outcome.err);
+    BOOST_TEST(
+        read_file(object).starts_with("\x7f"
+                                      "ELF"));
+}
+
+BOOST_AUTO_TEST_CASE(wrong_rules_are_status_1_with_all_mistakes_and_leave_the_object_of_before) {
+    Setup setup;
+    std::string source = setup.folder.file("night.toml"), object = setup.folder.file("out.o");
+    std::ofstream(object) << "before";
+    std::ofstream(source) << "[[rule]]\nmodle = 1\npin = 2\n\"\\u0007\\u202e\" = 1\n";
+    Outcome outcome = setup.run_plain({"policy", "build", source, "-o", object});
+    BOOST_TEST(outcome.status == 1);
+    BOOST_TEST(outcome.out == "");
+    BOOST_TEST(contains(outcome.err, source + ":2:1: error: unknown key modle; did you mean model?"),
+               outcome.err);
+    BOOST_TEST(contains(outcome.err, source + ":3:7: error: pin: write true or false"), outcome.err);
+    BOOST_TEST(contains(outcome.err, source + ":4:1: error: unknown key"), outcome.err);
+    check_harmless(outcome.err);
+    BOOST_TEST(read_file(object) == "before");
+}
+
+BOOST_AUTO_TEST_CASE(a_policy_in_c_is_built_without_a_flag_and_errors_are_the_compilers) {
+    Setup setup;
+    std::string source = setup.folder.file("mine.bpf.c"), object = setup.folder.file("mine.bpf.o");
+    std::ofstream(source)
+        << "#include \"tierd.bpf.h\"\nTIERD_POLICY(\"GPL\");\nTIERD_HOOK(epoch)\n{\n\treturn 0;\n}\n";
+    Outcome outcome = setup.run_plain({"policy", "build", source});
+    BOOST_TEST(outcome.status == 0, outcome.err);
+    BOOST_TEST(outcome.out == object + "\n");
+    BOOST_TEST(outcome.err == "");
+    std::ofstream(source, std::ios::app) << "int wrong(void) { return missing; }\n";
+    Outcome wrong = setup.run_plain({"policy", "build", source});
+    BOOST_TEST(wrong.status == 1);
+    BOOST_TEST(contains(wrong.err, source + ":7:26: error:"), wrong.err);
+}
+
+BOOST_AUTO_TEST_CASE(building_says_what_is_missing) {
+    Setup setup;
+    BOOST_TEST(setup.run_plain({"policy", "build", "x.txt"}).status == 2);
+    BOOST_TEST(setup.run_plain({"policy"}).status == 2);
+    BOOST_TEST(setup.run_plain({"policy", "build", setup.folder.file("none.toml")}).status == 1);
+    setup.environment = {"TIERD_CLANG=clang-that-is-not-there"};
+    Outcome outcome = setup.run_plain({"policy", "build", setup.folder.file("none.bpf.c")});
+    BOOST_TEST(outcome.status == 1);
+    BOOST_TEST(contains(outcome.err, "apt install clang-19"), outcome.err);
 }
 
 BOOST_AUTO_TEST_CASE(a_wrong_command_line_is_status_2_and_asks_nothing) {
