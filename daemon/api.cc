@@ -26,6 +26,7 @@ using boost::system::error_code;
 
 constexpr uint32_t kMaxHeadBytes = 16 * 1024;  // a percent-encoded path of 4096 bytes takes 12 KiB
 constexpr uint64_t kMaxBodyBytes = 64 * 1024;
+constexpr uint64_t kMaxPolicyBytes = 6 * 1024 * 1024;  // an object of 4 MiB in base64
 constexpr uint32_t kFinishMs = 500;
 
 uint64_t in_ms(uint32_t milliseconds) {
@@ -74,10 +75,14 @@ Result<Fd> listen_on(const ApiConfig& config) {
     return listener;
 }
 
+ApiResponse body_too_large() {
+    return error_response(
+        413, {Code::bad_input, 0, "read request", {}, "a body has at most 64 KiB, a policy's 6 MiB"});
+}
+
 // What a failed read is worth telling the client. Status 0: nothing, the connection just ends.
 ApiResponse read_failure(error_code error, bool began) {
-    if (error == http::error::body_limit)
-        return error_response(413, {Code::bad_input, 0, "read request", {}, "a body has at most 64 KiB"});
+    if (error == http::error::body_limit) return body_too_large();
     if (error == http::error::header_limit)
         return error_response(
             431, {Code::bad_input, 0, "read request", {}, "a request's head has at most 16 KiB"});
@@ -93,6 +98,8 @@ ApiResponse read_failure(error_code error, bool began) {
 }
 
 ApiResponse guarded_answer(Control& control, const http::request<http::string_body>& request) {
+    bool is_policy = request.target() == "/v1/policy";
+    if (!is_policy && request.body().size() > kMaxBodyBytes) return body_too_large();
     try {
         return answer(control,
                       {std::string(request.method_string()), std::string(request.target()), request.body()});
@@ -164,7 +171,7 @@ void ApiServer::serve_connections() {
 
 void ApiServer::serve_connection(Fd socket) {
     TimedStream stream(std::move(socket), stop_.get());
-    boost::beast::flat_buffer buffer(kMaxHeadBytes + kMaxBodyBytes);
+    boost::beast::flat_buffer buffer(kMaxHeadBytes + kMaxPolicyBytes);
     bool more = true;
     while (more) {
         error_code error;
@@ -173,7 +180,7 @@ void ApiServer::serve_connection(Fd socket) {
 
         http::request_parser<http::string_body> parser;
         parser.header_limit(kMaxHeadBytes);
-        parser.body_limit(kMaxBodyBytes);
+        parser.body_limit(kMaxPolicyBytes);
         stream.set_deadline_ns(in_ms(config_.request_timeout_ms));
         http::read(stream, buffer, parser, error);
         more = !error && parser.get().keep_alive();

@@ -47,6 +47,25 @@ json to_json_value(const TensorStatus& tensor) {
             {"resident_bytes", tensor.resident_bytes}};
 }
 
+json to_json_value(const HookStatus& hook) {
+    return {{"hook", hook.hook},
+            {"calls", hook.calls},
+            {"p50_ns", hook.p50_ns},
+            {"p99_ns", hook.p99_ns},
+            {"max_ns", hook.max_ns},
+            {"budget_ns", hook.budget_ns},
+            {"over_budget", hook.over_budget},
+            {"faults", hook.faults}};
+}
+
+json to_json_value(const NamedCount& named) {
+    return {{"name", named.name}, {"count", named.count}};
+}
+
+json to_json_value(const NamedValue& named) {
+    return {{"name", named.name}, {"value", named.value}};
+}
+
 template <class T>
 json list_of(const std::vector<T>& items) {
     json list = json::array();
@@ -122,6 +141,30 @@ json to_json_value(const ModelDetail& detail) {
     return {{"model", to_json_value(detail.model)},
             {"layers", list_of(detail.layers)},
             {"tensors", list_of(detail.tensors)}};
+}
+
+json to_json_value(const PolicyStatus& p) {
+    return {{"name", p.name},
+            {"loaded", p.loaded},
+            {"built_in", p.built_in},
+            {"unusable", p.unusable},
+            {"licence", p.licence},
+            {"loaded_for_ns", p.loaded_for_ns},
+            {"rows", p.rows},
+            {"room", p.room},
+            {"verified_instructions", p.verified_instructions},
+            {"map_bytes", p.map_bytes},
+            {"knobs", list_of(p.knobs)},
+            {"hooks", list_of(p.hooks)},
+            {"accepted", list_of(p.accepted)},
+            {"refused", list_of(p.refused)},
+            {"calls_dropped", p.calls_dropped},
+            {"log", p.log},
+            {"loads", p.loads},
+            {"reloads", p.reloads},
+            {"ejections", p.ejections},
+            {"ejected", p.ejected},
+            {"ejected_reason", p.ejected_reason}};
 }
 
 json to_json_value(const JobStatus& j) {

@@ -6,8 +6,10 @@
 #include <optional>
 #include <vector>
 
+#include "bpf/tierd_policy.h"
 #include "daemon/api_json.h"
 #include "daemon/metrics.h"
+#include "lib/base/base64.h"
 #include "lib/base/bytes.h"
 
 namespace tierd {
@@ -109,6 +111,41 @@ ApiResponse set_budget(Control& control, const std::string& body) {
     return read ? one(control.set_budget(*read)) : refuse(read.error());
 }
 
+// {"name", "object": base64, "knobs": {"k": 1, "l": "text"}}; the knobs may be left out.
+std::optional<PolicyLoad> read_policy_load(const std::string& body) {
+    json request = json::parse(body, nullptr, false);
+    if (!request.is_object()) return std::nullopt;
+    PolicyLoad load;
+    for (auto& [key, value] : request.items()) {
+        if (key == "name" && value.is_string()) {
+            load.name = value.get<std::string>();
+        } else if (key == "object" && value.is_string()) {
+            auto bytes = from_base64(value.get_ref<const std::string&>());
+            if (!bytes) return std::nullopt;
+            load.object = std::move(*bytes);
+        } else if (key == "knobs" && value.is_object()) {
+            for (auto& [knob, set] : value.items()) {
+                if (!set.is_string() && !set.is_number_integer()) return std::nullopt;
+                load.knobs.push_back({knob, set.is_string() ? set.get<std::string>() : set.dump()});
+            }
+        } else {
+            return std::nullopt;
+        }
+    }
+    bool whole = !load.name.empty() && load.name.size() < TIERD_NAME_BYTES && !load.object.empty();
+    return whole ? std::optional(std::move(load)) : std::nullopt;
+}
+
+ApiResponse load_policy(Control& control, const std::string& body) {
+    auto load = read_policy_load(body);
+    if (load) return one(control.load_policy(*load));
+    return refuse({Code::bad_input,
+                   0,
+                   "read the policy",
+                   {},
+                   R"(send {"name": "fifo", "object": "base64 of the file", "knobs": {"depth": 4}})"});
+}
+
 using Text = const std::string&;
 // clang-format off
 constexpr ApiRoute kRoutes[] = {
@@ -124,6 +161,9 @@ constexpr ApiRoute kRoutes[] = {
     {"POST", "/v1/models/{name}/evict",   [](Control& c, Text name, Text) { return evict(c, name); }},
     {"GET",  "/v1/jobs/{job}",            [](Control& c, Text job, Text) { return job_status(c, job); }},
     {"PUT",  "/v1/budget",                [](Control& c, Text, Text body) { return set_budget(c, body); }},
+    {"GET",  "/v1/policy",                [](Control& c, Text, Text) { return one(c.policy()); }},
+    {"PUT",  "/v1/policy",                [](Control& c, Text, Text body) { return load_policy(c, body); }},
+    {"DELETE", "/v1/policy",              [](Control& c, Text, Text) { return one(c.unload_policy()); }},
     {"GET",  "/metrics",                  [](Control& c, Text, Text) { return metrics(c); }},
 };
 // clang-format on

@@ -49,6 +49,7 @@ struct Client {
     uint64_t number = 0;
     Peer peer;
     std::string command;
+    uint64_t cgroup = 0;  // id of its cgroup (version 2); 0: unknown
     Fd notice;
     std::optional<Userfaultfd> userfaultfd;
     std::vector<Region> regions;

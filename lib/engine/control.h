@@ -15,6 +15,12 @@
 
 namespace tierd {
 
+struct PolicyLoad {
+    std::string name;    // for people
+    std::string object;  // the bytes of a BPF object
+    std::vector<NamedValue> knobs;
+};
+
 class Control {
   public:
     virtual ~Control() = default;
@@ -39,6 +45,13 @@ class Control {
     virtual Result<ModelStatus> unpin(const std::string& model) = 0;
     // Drops every resident, unpinned extent of the model. Returns the bytes dropped.
     virtual Result<uint64_t> evict(const std::string& model) = 0;
+    // Which policy decides, what it costs and what became of its decisions.
+    virtual Result<PolicyStatus> policy() = 0;
+    // Puts an eBPF policy in the place of what decides now; on error nothing changes. Errors: bad_input with the
+    // verifier's complaint, denied or unsupported where no policy can be loaded.
+    virtual Result<PolicyStatus> load_policy(const PolicyLoad& load) = 0;
+    // Takes it back: the built-in one decides again. Errors: not_found when none is loaded.
+    virtual Result<PolicyStatus> unload_policy() = 0;
     // Sets the budget; a smaller one evicts at once. Errors: bad_input below the minimum (a few extents).
     virtual Result<EngineStatus> set_budget(uint64_t budget_bytes) = 0;
 };

@@ -52,6 +52,7 @@ Core::Core(const EngineConfig& config, Parts parts)
       reader_(std::move(parts.reader)),
       bounce_(std::move(parts.bounce)),
       policy_(std::move(parts.policy)),
+      grow_policy_(std::move(parts.grow_policy)),
       table_(std::move(parts.table)),
       watch_(std::move(parts.watch)),
       epoll_(std::move(parts.epoll)),
@@ -128,9 +129,11 @@ void Core::on_event(uint64_t what) {
 
 void Core::on_epoch() {
     next_epoch_ns_ = monotonic_ns() + config_.epoch_ms * kNsPerMs;
+    begin_policy_epoch();
     decisions_.clear();
     policy_->epoch(view(), decisions_);
     take_decisions();
+    check_policy();
     check_deadlines();
     advance_jobs();
     map_some_huge();
@@ -153,7 +156,8 @@ bool Core::finished_stopping() {
 PolicyView Core::view() {
     return {.extents = table_.used(),
             .dram = {.capacity_bytes = dram_.capacity_bytes(), .used_bytes = dram_.used_bytes()},
-            .now_ns = monotonic_ns()};
+            .now_ns = monotonic_ns(),
+            .models = static_cast<uint32_t>(slots_.size())};
 }
 
 WeightFile* Core::owner_of(ExtentId id) {

@@ -25,6 +25,8 @@
 #include "lib/engine/fault_profile.h"
 #include "lib/engine/inotify.h"
 #include "lib/engine/mailbox.h"
+#include "lib/engine/observer.h"
+#include "lib/engine/policy_record.h"
 #include "lib/io/bounce_buffers.h"
 #include "lib/io/reader.h"
 #include "lib/session/wire.h"
@@ -94,8 +96,9 @@ class Core {
         wire::Heartbeat* heartbeat;  // the page that clients watch
         Mailbox* mailbox;
         Worker* evictor;
-        Worker* memory;                  // writes what was learned into the state database
-        std::shared_ptr<StateDb> state;  // used on `memory`'s thread only; may be null
+        Worker* memory;                             // writes what was learned into the state database
+        std::shared_ptr<StateDb> state;             // used on `memory`'s thread only; may be null
+        std::function<void()> grow_policy = [] {};  // asks for grown tables; see policy_room()
     };
     Core(const EngineConfig& config, Parts parts);
     ~Core();
@@ -103,7 +106,7 @@ class Core {
     void run();  // until request_stop() was honoured
 
     // --- sessions (core_files.cc, core_faults.cc)
-    Result<uint64_t> open_client(const Peer& peer, Fd notice, std::string command);
+    Result<uint64_t> open_client(const Peer& peer, Fd notice, std::string command, uint64_t cgroup);
     void close_client(uint64_t number);
     std::shared_ptr<WeightFile> find_file(const FileIdentity& identity) const;
     // Makes `file` known, unless its twin came first; returns the one that counts.
@@ -127,6 +130,22 @@ class Core {
     Result<uint64_t> evict_model(const std::string& model);
     Result<void> set_budget(uint64_t budget_bytes);
     void add_notes(std::vector<std::string> notes);
+
+    // --- policies (core_policy.cc). An object is loaded elsewhere, against tables of policy_room() rows, and put in place here.
+    struct PolicyRoom {
+        std::shared_ptr<BpfTables> tables;  // null, or too small: make new ones
+        uint32_t rows = 0;
+        PolicyView view = {};  // for tierd/init: figures only
+    };
+    PolicyRoom policy_room();
+    // Puts the object in the place of the policy that decides, between two events. Errors: busy when the tables were
+    // changed meanwhile, or the engine stops; then nothing has changed.
+    Result<void> install_policy(const std::shared_ptr<BpfObject>& object, bool is_reload);
+    Result<void> unload_policy();
+    void on_policy_news();
+    PolicyStatus policy() const;
+    // Watched by at most one; null: by none.
+    void observe(std::unique_ptr<EngineObserver> observer);
 
     // Sends every session back to the kernel's mapping; run() returns when they answered or `deadline_ns` is
     // past.
@@ -179,15 +198,33 @@ class Core {
     void publish(ExtentId id);
     void fail_fill(ExtentId id, const std::string& why);
     void abandon_fill(ExtentId id);
-    void take_decisions();
-    void watch_extent(ExtentId id);
     void settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns);
     uint64_t queued_demand_bytes();
     uint64_t wished_bytes(const std::deque<ExtentId>& queue);
     bool pump_one(std::deque<ExtentId>& queue, FillReason reason);
 
+    // core_policy.cc
+    void take_decisions();
+    Refusal propose_read_ahead(ExtentId id);
+    Refusal propose_eviction(ExtentId id);
+    Refusal propose_move(const ProposedMove& move);
+    Refusal watch_extent(ExtentId id);
+    void count_decision(Proposal proposal, Refusal refusal);
+    void begin_policy_epoch();
+    void eject_policy(const std::string& reason);
+    void put_in_place(std::unique_ptr<Policy> policy, BpfPolicy* bpf);
+    void check_policy();
+    void describe_object(PolicyStatus& status) const;
+    Result<void> share_tables(std::shared_ptr<BpfTables> tables);
+    void publish_model(const WeightFile& file);
+    void publish_usage();
+    void grow_if_needed();
+    void tell_first_session(WeightFile& file, const Client& client);
+    void tell_last_session(WeightFile& file);
+
     // core_evictions.cc
-    bool make_room(uint64_t bytes, bool for_demand);
+    // `wanted`: what the memory is for, where that is a read-ahead.
+    bool make_room(uint64_t bytes, bool for_demand, ExtentId wanted = kNoExtent);
     bool start_eviction(ExtentId id);
     void release_memory(ExtentId id, bool was_published);
     void on_released(ExtentId id, bool was_published);
@@ -221,6 +258,9 @@ class Core {
     std::unique_ptr<Reader> reader_;
     BounceBuffers bounce_;
     std::unique_ptr<Policy> policy_;
+    PolicyRecord record_;
+    std::function<void()> grow_policy_;
+    std::unique_ptr<EngineObserver> observer_;
     ExtentTable table_;
     FileWatch watch_;
     Fd epoll_;

@@ -11,12 +11,14 @@ namespace tierd {
 
 // True when `bytes` are free or on their way to be. The policy names the victims; when it does not name
 // enough for a demand miss, the oldest go.
-bool Core::make_room(uint64_t bytes, bool for_demand) {
+bool Core::make_room(uint64_t bytes, bool for_demand, ExtentId wanted) {
     uint64_t coming = dram_.free_bytes() + evicting_bytes_;
     if (coming >= bytes) return true;
     uint64_t missing = bytes - coming;
     decisions_.clear();
-    policy_->reclaim(view(), missing, for_demand, decisions_);
+    PolicyView now = view();
+    now.wanted = wanted;
+    policy_->reclaim(now, missing, for_demand, decisions_);
     uint64_t freed = 0;
     for (ExtentId id : decisions_.evict) {
         if (freed >= missing) break;
@@ -107,7 +109,10 @@ void Core::on_released(ExtentId id, bool was_published) {
     tierd_extent& row = table_[id];
     row.tier = TIERD_NO_TIER;
     row.flags &= static_cast<uint8_t>(~(TIERD_EXTENT_UNTOUCHED | TIERD_EXTENT_MAPPED));
-    if (was_published) policy_->evicted(view(), id);
+    if (was_published) {
+        policy_->evicted(view(), id);
+        if (observer_) observer_->evicted(view(), id);
+    }
     if (file.changed) {
         abandon_fill(id);
     } else if (waiters_.contains(id)) {

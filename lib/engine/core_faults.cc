@@ -78,6 +78,7 @@ void Core::note_touch(WeightFile& file, ExtentId id, Touch touch) {
     policy_->fault(view(), id, touch, decisions_);
     row.heat = saturating_add(decayed(row.heat, now - std::min<uint64_t>(now, row.last_touch_ns)), kOneTouch);
     row.last_touch_ns = now;
+    file.last_touch_ns = now;
     row.touches = saturating_add(row.touches, 1);
     row.flags &= static_cast<uint8_t>(~TIERD_EXTENT_UNTOUCHED);
     uint32_t index = id - file.first_extent;
@@ -85,6 +86,7 @@ void Core::note_touch(WeightFile& file, ExtentId id, Touch touch) {
         file.touched[index] = true;
         file.first_touches.push_back(index);
     }
+    if (observer_) observer_->touched(view(), id, touch);
     take_decisions();
 }
 

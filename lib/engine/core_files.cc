@@ -20,12 +20,13 @@ Client* Core::find_client(uint64_t number) {
     return found == clients_.end() ? nullptr : found->second.get();
 }
 
-Result<uint64_t> Core::open_client(const Peer& peer, Fd notice, std::string command) {
+Result<uint64_t> Core::open_client(const Peer& peer, Fd notice, std::string command, uint64_t cgroup) {
     if (stopping_) return fail(Code::busy, "open session", {}, "tierd is shutting down");
     auto client = std::make_unique<Client>();
     client->number = next_client_++;
     client->peer = peer;
     client->command = std::move(command);
+    client->cgroup = cgroup;
     client->notice = std::move(notice);
     counters_.sessions_opened++;
     uint64_t number = client->number;
@@ -46,6 +47,7 @@ void Core::close_client(uint64_t number) {
         if (--file->clients > 0) continue;
         attached_bytes_ -= file->size_bytes();
         remember_order(*file);
+        tell_last_session(*file);
         drop_file_if_idle(file);
     }
 }
@@ -77,14 +79,18 @@ Result<std::shared_ptr<WeightFile>> Core::adopt_file(std::shared_ptr<WeightFile>
     slots_[file->slot] = file;
     files_[file->number] = file;
     fill_table(*file);
-    policy_->model_open(view(), {.model = file->slot,
-                                 .first_extent = file->first_extent,
-                                 .extent_count = file->extent_count,
-                                 .extent_bytes = file->layout.extent_bytes(),
-                                 .file_bytes = file->size_bytes(),
-                                 .order = file->order,
-                                 .order_learned = file->order_learned,
-                                 .name = file->name});
+    publish_model(*file);
+    PolicyModel model{.model = file->slot,
+                      .first_extent = file->first_extent,
+                      .extent_count = file->extent_count,
+                      .extent_bytes = file->layout.extent_bytes(),
+                      .file_bytes = file->size_bytes(),
+                      .order = file->order,
+                      .order_learned = file->order_learned,
+                      .name = file->name};
+    policy_->model_open(view(), model);
+    if (observer_) observer_->model_opened(view(), model);
+    grow_if_needed();
     spdlog::info("serving {:?}: {} in {} extents, {}, {} tensors", file->path,
                  format_bytes(file->size_bytes()), file->extent_count, backing_name(file->arena.backing()),
                  file->map.tensors.size());
@@ -103,6 +109,8 @@ void Core::fill_table(WeightFile& file) {
         row.layer = label.layer;
         row.expert = label.expert;
         row.role = label.role;
+        if (row.layer != TIERD_NO_LAYER) file.layers = std::max(file.layers, row.layer + 1u);
+        if (row.expert != TIERD_NO_EXPERT) file.experts = std::max(file.experts, row.expert + 1u);
     }
     link_rows(table_.used(), file.first_extent, file.extent_count, file.order);
     file.labels = {};
@@ -117,6 +125,7 @@ Result<void> Core::attach_client(uint64_t number, const std::shared_ptr<WeightFi
     if (!client->files.insert(file->number).second) return {};
     if (file->clients++ > 0) return {};
     attached_bytes_ += file->size_bytes();
+    tell_first_session(*file, *client);
     file->recording = file->resident_extents == 0 && file->busy_extents == 0;
     file->first_touches.clear();
     file->touched.assign(file->extent_count, false);
@@ -263,6 +272,8 @@ void Core::close_file(const std::shared_ptr<WeightFile>& file) {
     std::shared_ptr<WeightFile> keep = file;  // the caller's reference may be one of those dropped below
     if (keep->pinned) pinned_bytes_ -= keep->memory_bytes();
     policy_->model_close(view(), keep->slot);
+    if (observer_) observer_->model_closed(view(), keep->slot);
+    if (record_.tables) record_.tables->models()[keep->slot] = {};
     if (keep->watch >= 0) watch_.remove(keep->watch);
     reader_->remove_file(keep->reader_file);
     table_.give_back(keep->first_extent, keep->extent_count);

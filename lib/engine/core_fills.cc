@@ -19,7 +19,6 @@ namespace {
 constexpr uint64_t kStatTag = 1ull << 62;
 constexpr uint32_t kPartShift = 32;
 constexpr uint32_t kPartBytes = 256 * kKiB;
-constexpr size_t kMaxAhead = 256;    // read-ahead wishes kept; those that come too many are forgotten
 constexpr uint32_t kMaxReads = 200;  // below the ring's entries, with room for parts and identity checks
 constexpr uint8_t kMaxAttempts = 3;
 
@@ -88,7 +87,8 @@ bool Core::pump_one(std::deque<ExtentId>& queue, FillReason reason) {
     if (file != nullptr && !file->changed && table_[id].state == TIERD_EXTENT_ABSENT) {
         Started begun = start_fill(id, reason);
         bool coming = begun == Started::no_buffer;
-        if (begun == Started::no_room) coming = make_room(wished_bytes(queue), false) || evicting_bytes_ > 0;
+        if (begun == Started::no_room)
+            coming = make_room(wished_bytes(queue), false, id) || evicting_bytes_ > 0;
         if (begun != Started::yes && !coming) queue.clear();
         if (begun != Started::yes) return false;
     }
@@ -273,6 +273,7 @@ void Core::publish(ExtentId id) {
     if (reason == FillReason::read_ahead) counters_.fills_read_ahead++;
     if (reason == FillReason::preload) counters_.fills_preload++;
     policy_->filled(view(), id);
+    if (observer_) observer_->filled(view(), id);
     settle_waiters(id, fill.started_ns, fill.read_ns);
     // What somebody asked for whole is mapped at once. What was only read ahead waits for its touch, which
     // keeps the read-ahead going; while nothing is short, that of every fourth will do.
@@ -343,41 +344,6 @@ void Core::abandon_fill(ExtentId id) {
     for (const Waiter& waiter : list)
         if (Client* client = find_client(waiter.client))
             order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}});
-}
-
-// Takes one page of a mapped extent out of the clients' mappings. Of small pages only: of a huge page it would
-// cost the whole.
-void Core::watch_extent(ExtentId id) {
-    WeightFile* file = owner_of(id);
-    bool mapped = file != nullptr && table_[id].state == TIERD_EXTENT_RESIDENT &&
-                  (table_[id].flags & TIERD_EXTENT_MAPPED) != 0;
-    if (!mapped || !file->bounces(id) || file->changed) return;
-    // A page that could not be put back is missed by the next CONTINUE, which has the extent read again.
-    if (auto renewed = file->arena.renew_page(file->offset_of(id)); !renewed) {
-        spdlog::warn("{}", renewed.error().text());
-        return;
-    }
-    counters_.extents_watched++;
-}
-
-// Carries out what the policy proposed, where it may be.
-void Core::take_decisions() {
-    for (ExtentId id : decisions_.evict)
-        if (!start_eviction(id)) counters_.decisions_refused++;
-    for (size_t i = 0; i < std::min(decisions_.watch.size(), kMaxWatch); i++)
-        watch_extent(decisions_.watch[i]);
-    if (!config_.read_ahead) return;
-    for (ExtentId id : decisions_.read_ahead) {
-        WeightFile* file = owner_of(id);
-        if (file == nullptr) {
-            counters_.decisions_refused++;
-            continue;
-        }
-        if (file->changed || table_[id].state != TIERD_EXTENT_ABSENT) continue;
-        // What was wished for first is touched first: the surplus is what comes last.
-        if (ahead_.size() < kMaxAhead && std::find(ahead_.begin(), ahead_.end(), id) == ahead_.end())
-            ahead_.push_back(id);
-    }
 }
 
 }  // namespace tierd

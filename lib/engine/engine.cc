@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -69,6 +71,17 @@ Result<HeartbeatPage> make_heartbeat() {
     return HeartbeatPage{std::move(fd), std::move(mapping)};
 }
 
+// The id of the process's cgroup (version 2): the inode number of its folder. 0 where there is none.
+uint64_t cgroup_of(pid_t pid) {
+    std::ifstream in(fmt::format("/proc/{}/cgroup", pid));
+    for (std::string line; std::getline(in, line);) {
+        struct stat info{};
+        if (line.starts_with("0::/") && ::stat(("/sys/fs/cgroup" + line.substr(3)).c_str(), &info) == 0)
+            return info.st_ino;
+    }
+    return 0;
+}
+
 std::string command_of(pid_t pid) {
     std::ifstream in(fmt::format("/proc/{}/comm", pid));
     std::string name;
@@ -125,13 +138,15 @@ class ThreadedEngine final : public Engine {
                                                             .mailbox = &mailbox_,
                                                             .evictor = &evictor_,
                                                             .memory = &memory_,
-                                                            .state = state_});
+                                                            .state = state_,
+                                                            .grow_policy = [this] { grow_policy(); }});
         core_->add_notes(arenas_.notes());
         core_->add_notes(notes_);
         thread_ = std::thread([this] {
             name_this_thread("tierd-engine");
             core_->run();
         });
+        load_configured_policy();
         return {};
     }
 
@@ -149,9 +164,10 @@ class ThreadedEngine final : public Engine {
     // --- SessionHandler
     Result<uint64_t> open_session(const Peer& peer, Fd notice) override {
         auto shared = std::make_shared<Fd>(std::move(notice));
-        return ask<Result<uint64_t>>([peer, shared, command = command_of(peer.pid)](Core& core) {
-            return core.open_client(peer, std::move(*shared), command);
-        });
+        return ask<Result<uint64_t>>(
+            [peer, shared, command = command_of(peer.pid), cgroup = cgroup_of(peer.pid)](Core& core) {
+                return core.open_client(peer, std::move(*shared), command, cgroup);
+            });
     }
 
     Result<AttachAnswer> attach(uint64_t session, Fd fd, const AttachRequest& request) override {
@@ -236,8 +252,81 @@ class ThreadedEngine final : public Engine {
         if (!set) return std::unexpected(set.error());
         return status();
     }
+    Result<PolicyStatus> policy() override {
+        auto status = ask<Result<PolicyStatus>>([](Core& core) { return core.policy(); });
+        if (!status || status->loaded) return status;
+        if (auto usable = bpf_usable(); !usable) status->unusable = usable.error().text();
+        return status;
+    }
+    Result<PolicyStatus> load_policy(const PolicyLoad& load) override {
+        PolicySource source{.file = {load.name, load.object}, .knobs = {}};
+        for (const NamedValue& knob : load.knobs) source.knobs.push_back({knob.name, knob.value});
+        if (auto put = put_policy(source, false); !put) return std::unexpected(put.error());
+        return policy();
+    }
+    Result<PolicyStatus> unload_policy() override {
+        auto gone = ask<Result<void>>([](Core& core) { return core.unload_policy(); });
+        if (!gone) return std::unexpected(gone.error());
+        return policy();
+    }
 
   private:
+    struct PolicySource {
+        ObjectFile file;
+        std::vector<Knob> knobs;
+    };
+
+    // Loads on the caller's thread, which the verifier may keep for some milliseconds, and swaps on the engine's.
+    Result<void> put_policy(const PolicySource& source, bool is_reload) {
+        std::lock_guard one_at_a_time(policy_mutex_);
+        for (int attempt = 0;; attempt++) {
+            auto object = load_object(source);
+            if (!object) return std::unexpected(object.error());
+            auto put = ask<Result<void>>(
+                [object = *object, is_reload](Core& core) { return core.install_policy(object, is_reload); });
+            if (put) policy_source_ = source;
+            bool grew = !put && put.error().code == Code::no_space;
+            if (!grew || attempt == 3) return put;
+        }
+    }
+
+    Result<std::shared_ptr<BpfObject>> load_object(const PolicySource& source) {
+        using Room = Result<Core::PolicyRoom>;
+        auto room = ask<Room>([](Core& core) -> Room { return core.policy_room(); });
+        if (!room) return std::unexpected(room.error());
+        if (room->tables == nullptr) {
+            auto made = BpfTables::make(room->rows);
+            if (!made) return std::unexpected(made.error());
+            room->tables = std::move(*made);
+        }
+        auto object = BpfObject::load(source.file, source.knobs, room->tables);
+        if (!object) return object;
+        if (auto begun = BpfPolicy::init(*object, room->view); !begun) return std::unexpected(begun.error());
+        return object;
+    }
+
+    // Called on the engine's thread.
+    void grow_policy() {
+        loader_.post([this] {
+            PolicySource source;
+            {
+                std::lock_guard one_at_a_time(policy_mutex_);
+                source = policy_source_;
+            }
+            if (auto put = put_policy(source, true); !put) spdlog::warn("{}", put.error().text());
+        });
+    }
+
+    void load_configured_policy() {
+        if (config_.policy_object.empty()) return;
+        auto file = read_object(config_.policy_object);
+        auto loaded = file ? load_policy({file->name, file->bytes, config_.policy_knobs})
+                           : Result<PolicyStatus>(std::unexpected(file.error()));
+        if (loaded) return;
+        spdlog::error("{}; {} decides", loaded.error().text(), config_.policy);
+        add_notes({fmt::format("{} decides instead of {}: {}", config_.policy, config_.policy_object,
+                               loaded.error().text())});
+    }
     // Runs `question` on the engine's thread and waits for its answer.
     template <class R>
     R ask(std::function<R(Core&)> question) {
@@ -355,6 +444,9 @@ class ThreadedEngine final : public Engine {
     std::unique_ptr<Core> core_;
     Worker evictor_;  // after core_: what it still has queued posts to the mailbox only
     Worker memory_;
+    std::mutex policy_mutex_;  // one load at a time; guards policy_source_
+    PolicySource policy_source_;
+    Worker loader_{"tierd-loader"};
     std::thread thread_;
 };
 

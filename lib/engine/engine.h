@@ -24,7 +24,9 @@ struct EngineConfig {
     HugePages huge_pages = HugePages::automatic;
     uint32_t io_depth = 8;  // read-ahead keeps at most so many reads under way; demand is not held back by it
     bool direct_io = true;
-    std::string policy = "auto";
+    std::string policy = "auto";     // a built-in one
+    std::string policy_object = {};  // path of an eBPF policy to load at the start; empty: none
+    std::vector<NamedValue> policy_knobs = {};
     bool read_ahead = true;
     uint32_t epoch_ms = 100;
     uint32_t fault_deadline_ms = 5000;  // a toucher that waited so long is sent to the kernel's mapping

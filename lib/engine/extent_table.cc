@@ -29,6 +29,13 @@ std::optional<ExtentId> ExtentTable::take(uint32_t count) {
     return first;
 }
 
+Result<void> ExtentTable::share(const BpfTables& tables) {
+    if (tables.room() < end_) return fail(Code::no_space, "share the extent table with a policy");
+    size_t used_bytes = size_t{end_} * sizeof(tierd_extent);
+    std::memcpy(tables.extents().data(), rows(), used_bytes);
+    return SharedArray::map_over(tables.extents_fd(), rows(), sizeof(tierd_extent), tables.room());
+}
+
 void ExtentTable::give_back(ExtentId first, uint32_t count) {
     std::memset(&rows()[first], 0, size_t{count} * sizeof(tierd_extent));
     auto at = free_.emplace(first, count).first;

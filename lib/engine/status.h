@@ -98,6 +98,52 @@ struct FaultStageStatus {
         buckets;  // bucket i counts those of less than 2^i µs; the last one all longer ones too
 };
 
+// One hook of a loaded policy.
+struct HookStatus {
+    std::string hook;  // "fault"
+    uint64_t calls = 0;
+    uint64_t p50_ns = 0;  // of processor time a call
+    uint64_t p99_ns = 0;
+    uint64_t max_ns = 0;
+    uint64_t budget_ns = 0;
+    uint64_t over_budget = 0;  // calls
+    uint64_t faults = 0;       // calls that could not be run, or returned what they may not
+};
+
+struct NamedCount {
+    std::string name;
+    uint64_t count = 0;
+};
+
+struct NamedValue {
+    std::string name;
+    std::string value;
+};
+
+struct PolicyStatus {
+    std::string name;      // which decides now
+    bool loaded = false;   // it is an eBPF object; false: a built-in one
+    std::string built_in;  // answers for hooks that the object lacks, and takes over when it goes
+    std::string unusable;  // why no object can be loaded here; empty: one can
+    std::string licence;
+    uint64_t loaded_for_ns = 0;
+    uint64_t rows = 0;  // of the extent table, in use
+    uint64_t room = 0;  // rows that the object sees
+    uint64_t verified_instructions = 0;
+    uint64_t map_bytes = 0;  // of its own maps
+    std::vector<NamedValue> knobs;
+    std::vector<HookStatus> hooks;
+    std::vector<NamedCount> accepted;  // decisions by kind, since it decides
+    std::vector<NamedCount> refused;   // by reason
+    uint64_t calls_dropped = 0;        // not made, because too many waited
+    std::vector<std::string> log;      // its last lines
+    uint64_t loads = 0;                // since the start of tierd
+    uint64_t reloads = 0;              // because the extent table outgrew what it saw
+    uint64_t ejections = 0;
+    std::string ejected;  // the last one that had to go; empty: none
+    std::string ejected_reason;
+};
+
 struct TensorStatus {
     std::string name;
     std::string dtype;

@@ -52,6 +52,11 @@ struct WeightFile {
     uint64_t resident_bytes = 0;  // of memory
     uint32_t busy_extents = 0;    // queued, filling or evicting
     bool pinned = false;
+    uint64_t last_touch_ns = 0;
+    uint32_t uid = 0;     // of the session that opened it last
+    uint64_t cgroup = 0;  // of that session; 0: unknown
+    uint32_t layers = 0;
+    uint32_t experts = 0;  // greatest number of a layer
 
     uint64_t size_bytes() const { return origin.identity.size_bytes; }
     uint64_t memory_bytes() const { return layout.begin(extent_count); }  // when all of it is resident

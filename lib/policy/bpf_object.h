@@ -66,6 +66,8 @@ class BpfObject {
     // Runs the hook's program, which the object must have. `answer` is cleared and filled.
     CallOutcome run(Hook hook, const tierd_call& call, PolicyAnswer& answer);
 
+    BpfTables& tables() const { return *tables_; }
+    const std::shared_ptr<BpfTables>& shared_tables() const { return tables_; }
     std::span<tierd_mark> marks() { return {reinterpret_cast<tierd_mark*>(marks_.data()), tables_->room()}; }
     const std::vector<Knob>& knobs() const { return knobs_; }  // all of them, as they are set
     uint64_t own_map_bytes() const { return own_map_bytes_; }

@@ -36,9 +36,9 @@ class BpfTables {
     static Result<std::shared_ptr<BpfTables>> make(uint32_t room);
 
     uint32_t room() const { return room_; }
-    std::span<tierd_extent> extents() { return rows<tierd_extent>(extents_, room_); }
-    std::span<tierd_model> models() { return rows<tierd_model>(models_, TIERD_MAX_MODELS); }
-    std::span<tierd_tier_info> tiers() { return rows<tierd_tier_info>(tiers_, TIERD_MAX_TIERS); }
+    std::span<tierd_extent> extents() const { return rows<tierd_extent>(extents_, room_); }
+    std::span<tierd_model> models() const { return rows<tierd_model>(models_, TIERD_MAX_MODELS); }
+    std::span<tierd_tier_info> tiers() const { return rows<tierd_tier_info>(tiers_, TIERD_MAX_TIERS); }
 
     const Fd& extents_fd() const { return extents_.fd; }
     const Fd& models_fd() const { return models_.fd; }

@@ -78,6 +78,9 @@ struct PolicyView {
     PolicyTier dram;
     uint64_t now_ns = 0;                          // CLOCK_MONOTONIC
     std::span<const tierd_tier_info> tiers = {};  // by number; [0] is none. Empty: dram is all there is
+    uint32_t models = 0;                          // slots in use are 0 .. models-1
+    ExtentId wanted =
+        kNoExtent;  // in reclaim() without demand: what memory is wanted for; none: to have some free
 };
 
 class Policy {
@@ -87,6 +90,11 @@ class Policy {
 
     virtual void model_open(const PolicyView& view, const PolicyModel& model) = 0;
     virtual void model_close(const PolicyView& view, uint32_t model) = 0;
+
+    // Between model_open and model_close sessions come and go: the first, the last. Policies that look at rows alone need
+    // not know.
+    virtual void first_session(const PolicyView& /*view*/, uint32_t /*model*/, PolicyDecisions& /*out*/) {}
+    virtual void last_session(const PolicyView& /*view*/, uint32_t /*model*/, PolicyDecisions& /*out*/) {}
 
     // A touch was seen. May ask for read-ahead.
     virtual void fault(const PolicyView& view, ExtentId extent, Touch touch, PolicyDecisions& out) = 0;
@@ -103,6 +111,9 @@ class Policy {
 
     // Every epoch (100 ms unless configured).
     virtual void epoch(const PolicyView& view, PolicyDecisions& out) = 0;
+
+    // What a policy that answers later has decided since; the engine asks when the policy has called its `notify`.
+    virtual void collect(const PolicyView& /*view*/, PolicyDecisions& /*out*/) {}
 };
 
 // Makes a built-in policy: "lru", "sweep" or "auto". Null for any other name.

@@ -304,6 +304,29 @@ BOOST_AUTO_TEST_CASE(a_request_that_is_cut_short_does_nothing) {
     BOOST_TEST(served.ask("GET", "/v1/status").status == 200);
 }
 
+BOOST_AUTO_TEST_CASE(a_policy_comes_as_an_object_with_knobs_and_goes_again) {
+    Served served;
+    Answer loaded =
+        served.ask("PUT", "/v1/policy", R"({"name":"fifo","object":"YWJjZA==","knobs":{"n":-4,"s":"x"}})");
+    BOOST_TEST(loaded.status == 200);
+    BOOST_TEST(loaded.parsed()["hooks"][0]["p99_ns"] == 900u);
+    BOOST_TEST(served.ask("DELETE", "/v1/policy").status == 200);
+    BOOST_TEST(served.control.calls() ==
+                   (std::vector<std::string>{"load fifo of 4 bytes", "knob n=-4", "knob s=x", "unload"}),
+               boost::test_tools::per_element());
+    check_error(served.ask("PUT", "/v1/policy", R"({"name":"fifo","object":"YmFk"})"), 400, "bad_input");
+    size_t asked = served.control.calls().size();
+    for (const char* body :
+         {"", "{}", R"({"name":"a","object":"%%%="})", R"({"name":"","object":"YQ=="})",
+          R"({"name":"a","object":"YQ==","knobs":[1]})", R"({"name":"a","object":"YQ==","x":1})",
+          R"({"name":"a","object":""})", R"({"name":"a","object":"YQ==","knobs":{"n":1.5}})"})
+        check_error(served.ask("PUT", "/v1/policy", body), 400, "bad_input");
+    BOOST_TEST(served.control.calls().size() == asked);
+    std::string object = R"({"name":"a","object":")" + std::string(4 * kMiB, 'A') + "\"}";
+    BOOST_TEST(served.ask("PUT", "/v1/policy", object).status == 200);
+    check_error(served.ask("PUT", "/v1/policy", std::string(7 * kMiB, ' ')), 413, "bad_input");
+}
+
 BOOST_AUTO_TEST_CASE(a_body_over_the_limit_is_413_and_a_long_head_431) {
     Served served;
     std::string large = "{\"bytes\":" + std::string(64 * kKiB, ' ') + "8589934592}";
@@ -517,15 +540,16 @@ BOOST_AUTO_TEST_CASE(the_openapi_description_is_true) {
             if (size_t at = target.find("{name}"); at != std::string::npos)
                 target.replace(at, 6, "gemma.gguf");
             if (size_t at = target.find("{job}"); at != std::string::npos) target.replace(at, 5, "5");
-            Answer answer =
-                served.ask(upper, target, operation.contains("requestBody") ? R"({"bytes":"2GiB"})" : "");
+            std::string body = path == "/v1/policy" ? R"({"name":"fifo","object":"aGk=","knobs":{"depth":4}})"
+                                                    : R"({"bytes":"2GiB"})";
+            Answer answer = served.ask(upper, target, operation.contains("requestBody") ? body : "");
             const json& responses = operation.at("responses");
             BOOST_REQUIRE_MESSAGE(responses.contains(std::to_string(answer.status)),
                                   path << ": " << answer.status);
             const json& content = responses[std::to_string(answer.status)].at("content");
             if (!content.contains("application/json")) continue;
             check_form(openapi, content["application/json"]["schema"], answer.parsed(), path);
-            Answer refused = served.ask("DELETE", target);
+            Answer refused = served.ask("OPTIONS", target);
             check_form(openapi, responses.at("default").at("content").at("application/json").at("schema"),
                        refused.parsed(), path + " refused");
         }

@@ -139,6 +139,22 @@ class FakeControl : public Control {
         return changed;
     }
 
+    Result<PolicyStatus> policy() override {
+        note("policy");
+        return deciding;
+    }
+    Result<PolicyStatus> load_policy(const PolicyLoad& load) override {
+        note("load " + load.name + " of " + std::to_string(load.object.size()) + " bytes");
+        for (const NamedValue& knob : load.knobs) note("knob " + knob.name + "=" + knob.value);
+        if (load.object == "bad")
+            return fail(Code::bad_input, "fifo.bpf.c:17: the verifier refuses " + load.name, {}, "mend it");
+        return deciding;
+    }
+    Result<PolicyStatus> unload_policy() override {
+        note("unload");
+        return deciding;
+    }
+
     std::vector<std::string> calls() {
         std::lock_guard lock(mutex_);
         return asked_;
@@ -154,6 +170,27 @@ class FakeControl : public Control {
          .sum_ns = 6'000'000,
          .max_ns = 3'000'000,
          .buckets = std::vector<uint64_t>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1}}};
+    PolicyStatus deciding{.name = "fifo",
+                          .loaded = true,
+                          .built_in = "auto",
+                          .unusable = "",
+                          .licence = "GPL",
+                          .loaded_for_ns = 61'000'000'000,
+                          .rows = 2048,
+                          .room = 65536,
+                          .verified_instructions = 37,
+                          .map_bytes = 64,
+                          .knobs = {{"depth", "4"}},
+                          .hooks = {{"fault", 17, 300, 900, 2100, 1'000'000, 0, 0}},
+                          .accepted = {{"read ahead", 12}},
+                          .refused = {{"not absent", 3}},
+                          .calls_dropped = 0,
+                          .log = {"depth is 4"},
+                          .loads = 2,
+                          .reloads = 0,
+                          .ejections = 1,
+                          .ejected = "loop",
+                          .ejected_reason = "tierd/epoch took 120000 µs of processor time"};
     std::vector<LayerStatus> layers;
     std::vector<TensorStatus> inside;
     JobStatus work;

@@ -1,0 +1,69 @@
+// bpf_policy.h - a loaded object as a Policy: what the engine sees of an eBPF policy, and what a replay sees of it.
+//
+// Owns:      the runner of its programs and a built-in policy that is told everything too: it answers for the hooks that the
+//            object lacks, and is there, warm, should the object have to go.
+// Invariant: nothing here waits for a program. Victims come from the marks, by worth, as soon as the object has a hook that
+//            can have set any (model_open, fault or epoch); else they are the built-in policy's.
+// Callers:   one thread, the engine's or a replay's. An event costs a message to the programs' thread.
+// Fails:     never; objection() says when the object should go.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/policy/policy_runner.h"
+#include "lib/policy/worth_victims.h"
+
+namespace tierd {
+
+class BpfPolicy final : public Policy {
+  public:
+    BpfPolicy(std::shared_ptr<BpfObject> object, std::unique_ptr<PolicyRunner> runner,
+              std::unique_ptr<Policy> built_in);
+
+    // Calls tierd/init, which may refuse: before anything of the object decides. Errors: bad_input, with its log.
+    static Result<void> init(const std::shared_ptr<BpfObject>& object, const PolicyView& view);
+
+    std::string_view name() const override { return object_->name(); }
+    void model_open(const PolicyView& view, const PolicyModel& model) override;
+    void model_close(const PolicyView& view, uint32_t model) override;
+    void first_session(const PolicyView& view, uint32_t model, PolicyDecisions& out) override;
+    void last_session(const PolicyView& view, uint32_t model, PolicyDecisions& out) override;
+    void fault(const PolicyView& view, ExtentId extent, Touch touch, PolicyDecisions& out) override;
+    void filled(const PolicyView& view, ExtentId extent) override { built_in_->filled(view, extent); }
+    void evicted(const PolicyView& view, ExtentId extent) override { built_in_->evicted(view, extent); }
+    void reclaim(const PolicyView& view, uint64_t needed_bytes, bool for_demand,
+                 PolicyDecisions& out) override;
+    void epoch(const PolicyView& view, PolicyDecisions& out) override;
+    void collect(const PolicyView& view, PolicyDecisions& out) override;
+
+    const BpfObject& object() const { return *object_; }
+    PolicyStats stats() const { return runner_->stats(); }
+    uint64_t unknown_kinds() const { return unknown_kinds_; }
+    std::string objection() const { return runner_->objection(); }
+    // The built-in policy, to go on with; this object is of no use afterwards.
+    std::unique_ptr<Policy> take_built_in() { return std::move(built_in_); }
+
+  private:
+    tierd_call call(const PolicyView& view) const;
+    void post(Hook hook, const tierd_call& arguments, const PolicyView& view, PolicyDecisions& out);
+    void propose_for_built_in(const PolicyView& view, PolicyDecisions& out);
+    void look_at_tiers(const PolicyView& view, PolicyDecisions& out);
+    void ask_again(const PolicyView& view, PolicyDecisions& out);
+    void add(const tierd_decision& decision, PolicyDecisions& out);
+
+    std::shared_ptr<BpfObject> object_;
+    std::unique_ptr<PolicyRunner> runner_;
+    std::unique_ptr<Policy> built_in_;
+    bool by_worth_;
+    WorthVictims victims_;
+    PolicyDecisions scratch_;              // what the built-in policy says
+    std::vector<PolicyReply> replies_;     // reused
+    std::vector<tierd_decision> delayed_;  // to be asked again in the next epoch
+    std::vector<tierd_tier_info> tiers_;   // as they were in the last epoch
+    uint64_t epochs_ = 0;
+    uint64_t unknown_kinds_ = 0;
+};
+
+}  // namespace tierd

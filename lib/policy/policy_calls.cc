@@ -1,0 +1,186 @@
+#include "lib/policy/policy_calls.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <time.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "lib/base/clock.h"
+
+namespace tierd {
+namespace {
+
+// A single call may be held up by something that is not its fault: an interrupt's work counts as the thread's time.
+constexpr uint32_t kOverrunsInARow = 3;
+constexpr uint32_t kFaultsInARow = 16;
+constexpr size_t kLogLines = 32;
+
+// Processor time that no single call may take: ten budgets, or an epoch's usual length where that is less.
+uint64_t limit_ns(Hook hook) {
+    return std::min<uint64_t>(spec(hook).budget_ns * 10, 100 * kNsPerMs);
+}
+
+uint64_t read_clock_ns(clockid_t clock) {
+    timespec now{};
+    if (::clock_gettime(clock, &now) != 0) return 0;
+    return static_cast<uint64_t>(now.tv_sec) * kNsPerSecond + static_cast<uint64_t>(now.tv_nsec);
+}
+
+bool is_fault(Hook hook, const CallOutcome& outcome) {
+    if (outcome.failure != 0) return true;
+    if (hook == Hook::admit) return outcome.verdict < TIERD_ADMIT || outcome.verdict > TIERD_DELAY;
+    return outcome.verdict != 0;
+}
+
+std::string took(Hook hook, uint64_t cpu_ns) {
+    return fmt::format("{} took {} µs of processor time and may take {}", spec(hook).section, cpu_ns / 1000,
+                       spec(hook).budget_ns / 1000);
+}
+
+// The engine's thread writes rows meanwhile, as it does while programs read them: an old value costs a wrong advice.
+__attribute__((no_sanitize("thread"))) void place(const tierd_extent& row, tierd_call& arguments) {
+    arguments.model = row.model;
+    arguments.from_tier = row.tier;
+}
+
+__attribute__((no_sanitize("thread"))) bool is_faster(const tierd_tier_info& tier, uint8_t than_rank) {
+    return tier.capacity_bytes != 0 && tier.draining == 0 && tier.rank < than_rank;
+}
+
+}  // namespace
+
+void CallHistogram::add(uint64_t ns) {
+    unsigned width = static_cast<unsigned>(std::bit_width(ns));
+    uint64_t eighth = width > 3 ? ns >> (width - 4) & 7 : ns & 7;
+    steps_[std::min<size_t>(width * 8 + eighth, steps_.size() - 1)]++;
+    count_++;
+    max_ns_ = std::max(max_ns_, ns);
+}
+
+uint64_t CallHistogram::percentile_ns(uint64_t percent) const {
+    uint64_t wanted = (count_ * percent + 99) / 100, seen = 0;
+    for (size_t step = 0; step < steps_.size() && wanted > 0; step++) {
+        seen += steps_[step];
+        if (seen < wanted) continue;
+        uint64_t width = step / 8, eighth = step % 8;
+        uint64_t top = width > 3 ? ((8 + eighth + 1) << (width - 4)) - 1 : eighth;
+        return std::min(top, max_ns_);
+    }
+    return 0;
+}
+
+PolicyStats PolicyCaller::stats() const {
+    std::lock_guard lock(mutex_);
+    return stats_;
+}
+
+void PolicyCaller::count_dropped_call() {
+    std::lock_guard lock(mutex_);
+    stats_.calls_dropped++;
+}
+
+std::string PolicyCaller::objection() const {
+    std::lock_guard lock(mutex_);
+    if (!objection_.empty() || !running_.active) return objection_;
+    uint64_t now_ns = read_clock_ns(running_.clock);
+    uint64_t cpu_ns = now_ns - std::min(now_ns, running_.before_ns);
+    return cpu_ns > limit_ns(running_.hook) ? took(running_.hook, cpu_ns) + "; it is still running" : "";
+}
+
+CallOutcome PolicyCaller::call_program(Hook hook, const tierd_call& arguments, PolicyAnswer& answer) {
+    {
+        std::lock_guard lock(mutex_);
+        running_.hook = hook;
+        ::pthread_getcpuclockid(::pthread_self(), &running_.clock);
+        running_.before_ns = read_clock_ns(running_.clock);
+        running_.active = true;
+    }
+    CallOutcome outcome = object_->run(hook, arguments, answer);
+    account(hook, outcome, answer);
+    return outcome;
+}
+
+void PolicyCaller::account(Hook hook, const CallOutcome& outcome, const PolicyAnswer& answer) {
+    std::lock_guard lock(mutex_);
+    running_.active = false;
+    HookStats& row = stats_.hooks[static_cast<size_t>(hook)];
+    row.cpu.add(outcome.cpu_ns);
+    bool faulty = is_fault(hook, outcome);
+    if (faulty) row.faults++;
+    if (outcome.cpu_ns > spec(hook).budget_ns) row.over_budget++;
+    stats_.proposed += answer.decisions.size();
+    stats_.no_room += answer.dropped;
+    for (const std::string& line : answer.log) stats_.log.push_back(line);
+    while (stats_.log.size() > kLogLines) stats_.log.pop_front();
+    judge(hook, outcome, faulty);
+}
+
+void PolicyCaller::judge(Hook hook, const CallOutcome& outcome, bool faulty) {
+    uint32_t& faults = faults_in_a_row_[static_cast<size_t>(hook)];
+    uint32_t& overruns = overruns_in_a_row_[static_cast<size_t>(hook)];
+    faults = faulty ? faults + 1 : 0;
+    overruns = outcome.cpu_ns > spec(hook).budget_ns ? overruns + 1 : 0;
+    if (!objection_.empty()) return;
+    if (outcome.cpu_ns > limit_ns(hook) || overruns >= kOverrunsInARow)
+        objection_ = took(hook, outcome.cpu_ns);
+    else if (faults >= kFaultsInARow)
+        objection_ = outcome.failure != 0
+                         ? fmt::format("{} could not be run: error {}", spec(hook).section, -outcome.failure)
+                         : fmt::format("{} returned {} time after time", spec(hook).section, outcome.verdict);
+}
+
+uint8_t PolicyCaller::fastest_tier() const {
+    uint8_t fastest = TIERD_NO_TIER, rank = UINT8_MAX;
+    auto tiers = object_->tables().tiers();
+    for (uint8_t number = 1; number < TIERD_MAX_TIERS; number++) {
+        if (!is_faster(tiers[number], rank)) continue;
+        rank = tiers[number].rank;
+        fastest = number;
+    }
+    return fastest;
+}
+
+// Asks tierd/admit about each read-ahead and move. Evictions and hints need no leave: they cost nothing.
+void PolicyCaller::admit(const tierd_call& base, std::vector<tierd_decision> proposals, PolicyReply& reply) {
+    if (!object_->has(Hook::admit)) {
+        reply.decisions = std::move(proposals);
+        return;
+    }
+    auto rows = object_->tables().extents();
+    uint64_t refused = 0;
+    for (const tierd_decision& proposal : proposals) {
+        bool asks = proposal.kind == TIERD_READ_AHEAD || proposal.kind == TIERD_MOVE;
+        int32_t verdict = TIERD_ADMIT;
+        if (asks && proposal.extent < rows.size()) {
+            tierd_call arguments = base;
+            arguments.extent = proposal.extent;
+            place(rows[proposal.extent], arguments);
+            if (proposal.kind == TIERD_READ_AHEAD) arguments.from_tier = TIERD_NO_TIER;
+            arguments.to_tier = proposal.tier != TIERD_NO_TIER ? proposal.tier : fastest_tier();
+            CallOutcome outcome = call_program(Hook::admit, arguments, admit_answer_);
+            verdict = is_fault(Hook::admit, outcome) ? int32_t{TIERD_REFUSE} : outcome.verdict;
+        }
+        if (verdict == TIERD_ADMIT) reply.decisions.push_back(proposal);
+        if (verdict == TIERD_DELAY) reply.delayed.push_back(proposal);
+        if (verdict == TIERD_REFUSE) refused++;
+    }
+    std::lock_guard lock(mutex_);
+    stats_.not_admitted += refused;
+    stats_.delayed += reply.delayed.size();
+}
+
+PolicyReply PolicyCaller::run(PolicyCall call) {
+    PolicyReply reply;
+    if (call.hook == Hook::admit) {
+        admit(call.arguments, std::move(call.wishes), reply);
+        return reply;
+    }
+    if (!object_->has(call.hook)) return reply;
+    call_program(call.hook, call.arguments, answer_);
+    if (spec(call.hook).may_propose) admit(call.arguments, answer_.decisions, reply);
+    return reply;
+}
+
+}  // namespace tierd

@@ -1,0 +1,69 @@
+#include "lib/policy/worth_victims.h"
+
+#include <algorithm>
+
+#include "lib/base/clock.h"
+
+namespace tierd {
+namespace {
+
+constexpr size_t kLeastBatch = 256;
+constexpr size_t kBatchShare = 64;             // of the extents that may go, at least
+constexpr uint64_t kFreshNs = 100 * kNsPerMs;  // worths change with touches and epochs
+constexpr uint64_t kScanNs = 10;  // an extent; reckoned, not measured, so that a replay decides the same
+constexpr uint64_t kPause = 20;   // scans' lengths between two
+
+}  // namespace
+
+void WorthVictims::name(const PolicyView& view, std::span<const tierd_mark> marks, Need need,
+                        std::vector<ExtentId>& out) {
+    if (view.now_ns >= stale_at_ns_) scan(view, marks);
+    uint64_t named = take(view, marks, need, out);
+    bool may_scan = need.for_demand || view.now_ns >= again_at_ns_;
+    if (named >= need.bytes || next_ < batch_.size() || !may_scan) return;
+    scan(view, marks);
+    need.bytes -= named;
+    take(view, marks, need, out);
+}
+
+void WorthVictims::scan(const PolicyView& view, std::span<const tierd_mark> marks) {
+    batch_.clear();
+    next_ = 0;
+    for (ExtentId extent = 0; extent < view.extents.size(); extent++) {
+        const tierd_extent& row = view.extents[extent];
+        if (row.state != TIERD_EXTENT_RESIDENT || (row.flags & TIERD_EXTENT_PINNED) != 0) continue;
+        uint64_t worth = extent < marks.size() ? marks[extent].worth : 0;
+        batch_.push_back({worth, std::max(row.last_touch_ns, row.filled_ns), extent});
+    }
+    size_t wanted = std::max(kLeastBatch, batch_.size() / kBatchShare);
+    if (batch_.size() > wanted) {
+        std::nth_element(batch_.begin(), batch_.begin() + static_cast<std::ptrdiff_t>(wanted), batch_.end());
+        batch_.resize(wanted);
+    }
+    std::sort(batch_.begin(), batch_.end());
+    again_at_ns_ = view.now_ns + view.extents.size() * kScanNs * kPause;
+    stale_at_ns_ = std::max(again_at_ns_, view.now_ns + kFreshNs);
+}
+
+uint64_t WorthVictims::take(const PolicyView& view, std::span<const tierd_mark> marks, const Need& need,
+                            std::vector<ExtentId>& out) {
+    uint64_t named = 0;
+    for (; next_ < batch_.size() && named < need.bytes; next_++) {
+        const Candidate& candidate = batch_[next_];
+        if (!need.for_demand && candidate.worth >= need.below) break;
+        if (candidate.extent >= view.extents.size()) continue;
+        const tierd_extent& row = view.extents[candidate.extent];
+        uint64_t worth = candidate.extent < marks.size() ? marks[candidate.extent].worth : 0;
+        if (row.state != TIERD_EXTENT_RESIDENT || (row.flags & TIERD_EXTENT_PINNED) != 0 ||
+            worth > candidate.worth)
+            continue;
+        // Of equals the longest untouched: one that was touched since waits for the next batch.
+        if (worth == candidate.worth && std::max(row.last_touch_ns, row.filled_ns) > candidate.touched_ns)
+            continue;
+        out.push_back(candidate.extent);
+        named += row.bytes;
+    }
+    return named;
+}
+
+}  // namespace tierd

@@ -1,0 +1,48 @@
+// worth_victims.h - who goes first when a policy says what each extent is worth.
+//
+// Owns:      a batch of the extents worth least, found by one scan of the table.
+// Invariant: what is named is resident, not pinned and worth no more than when it was found; of equals the one not touched
+//            for longest goes first. An extent is named once a batch.
+// Callers:   one thread. A scan costs about 10 ns an extent and serves some hundred victims or more. Read-ahead alone makes
+//            it take a twentieth of the time at most; when demand finds nothing it is made at once.
+// Fails:     never; it may name less than was asked for.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lib/policy/policy.h"
+
+namespace tierd {
+
+class WorthVictims {
+  public:
+    struct Need {
+        uint64_t bytes = 0;
+        uint64_t below = 0;       // only what is worth less
+        bool for_demand = false;  // `below` does not count; what is to be held goes last
+    };
+    // Appends extents until they hold as much as is needed.
+    void name(const PolicyView& view, std::span<const tierd_mark> marks, Need need,
+              std::vector<ExtentId>& out);
+
+  private:
+    struct Candidate {
+        uint64_t worth;
+        uint64_t touched_ns;
+        ExtentId extent;
+        auto operator<=>(const Candidate&) const = default;
+    };
+
+    void scan(const PolicyView& view, std::span<const tierd_mark> marks);
+    uint64_t take(const PolicyView& view, std::span<const tierd_mark> marks, const Need& need,
+                  std::vector<ExtentId>& out);
+
+    std::vector<Candidate> batch_;  // ascending
+    size_t next_ = 0;
+    uint64_t again_at_ns_ = 0;  // an empty batch may be renewed
+    uint64_t stale_at_ns_ = 0;  // any batch is renewed
+};
+
+}  // namespace tierd
