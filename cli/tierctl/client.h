@@ -26,6 +26,7 @@ struct Failure {
 };
 
 using Answer = std::expected<nlohmann::json, Failure>;
+using Output = std::expected<std::string, Failure>;  // what a command prints, or why it failed
 
 class Client {
   public:

@@ -30,6 +30,7 @@ constexpr auto kExamples = R"(Examples:
   tierctl pin gemma.gguf                   never evict it
   tierctl budget 48GiB                     give weights at most so much memory
   tierctl policy build rules.toml          make a placement policy
+  tierctl policy load fifo                 let it decide what is evicted and read ahead
   tierctl doctor /models                   can this machine serve weights, and what would help
   tierctl models --json | jq '.models[].name'
 

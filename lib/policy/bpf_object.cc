@@ -244,6 +244,16 @@ namespace {
 
 using ObjectPointer = std::unique_ptr<::bpf_object, void (*)(::bpf_object*)>;
 
+Result<ObjectPointer> open(const ObjectFile& file, const std::string& words) {
+    bpf_object_open_opts options{};
+    options.sz = sizeof options;
+    options.object_name = "policy";
+    ObjectPointer object(bpf_object__open_mem(file.bytes.data(), file.bytes.size(), &options),
+                         bpf_object__close);
+    if (object == nullptr) return std::unexpected(explain(file.name, errno, {}, words));
+    return object;
+}
+
 // Opens, checks, sets up and loads once, against these tables.
 struct Loading {
     const ObjectFile& file;
@@ -254,19 +264,15 @@ struct Loading {
     Result<ObjectPointer> run(uint32_t room, const std::array<int, 3>& tables) {
         std::string words;
         Listening listening(words);
-        bpf_object_open_opts options{};
-        options.sz = sizeof options;
-        options.object_name = "policy";
-        ObjectPointer object(bpf_object__open_mem(file.bytes.data(), file.bytes.size(), &options),
-                             bpf_object__close);
-        if (object == nullptr) return std::unexpected(explain(file.name, errno, {}, words));
+        auto object = open(file, words);
+        if (!object) return object;
         std::vector<char> verifier(kLogBytes);
-        Opened opened(object.get(), file.name);
+        Opened opened(object->get(), file.name);
         opened.set_up_programs(verifier);
         if (auto set = opened.set_up_maps(room, tables); !set) return std::unexpected(set.error());
-        if (auto set = set_knobs(object.get(), knobs); !set) return std::unexpected(set.error());
+        if (auto set = set_knobs(object->get(), knobs); !set) return std::unexpected(set.error());
         own_map_bytes = opened.own_map_bytes();
-        if (int failed = bpf_object__load(object.get()); failed != 0) {
+        if (int failed = bpf_object__load(object->get()); failed != 0) {
             if (log != nullptr) *log = verifier.front() != '\0' ? verifier.data() : words;
             return std::unexpected(explain(file.name, -failed, verifier.data(), words));
         }
@@ -275,6 +281,16 @@ struct Loading {
 };
 
 }  // namespace
+
+Result<ObjectDescription> describe_object(const ObjectFile& file) {
+    auto summary = inspect_object(file.bytes, file.name);
+    if (!summary) return std::unexpected(summary.error());
+    std::string words;
+    Listening listening(words);
+    auto object = open(file, words);
+    if (!object) return std::unexpected(object.error());
+    return ObjectDescription{std::move(*summary), read_knobs(object->get())};
+}
 
 Result<std::shared_ptr<BpfObject>> BpfObject::load(const ObjectFile& file, std::span<const Knob> knobs,
                                                    std::shared_ptr<BpfTables> tables, std::string* log) {

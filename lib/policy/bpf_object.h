@@ -36,6 +36,13 @@ struct Knob {
     std::string value;  // a number in C's spelling, or text for a char array
 };
 
+// What can be told of an object without loading it, and so without any right.
+struct ObjectDescription {
+    ObjectSummary summary;
+    std::vector<Knob> knobs;  // with the values of its author
+};
+Result<ObjectDescription> describe_object(const ObjectFile& file);
+
 struct PolicyAnswer {
     std::vector<tierd_decision> decisions;  // greatest priority first
     uint32_t dropped = 0;                   // proposed beyond what an answer holds

@@ -1,0 +1,17 @@
+// policy_view.h - what tierd and the verifier say of policies, for people.
+//
+// Callers:   tierctl's only thread; pure. What is shown is escaped here.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "lib/policy/bpf_object.h"
+
+namespace tierd {
+
+std::string view_policy(const nlohmann::json& status);  // of GET /v1/policy
+std::string hook_names(const ObjectSummary& summary);   // "fault, epoch"
+std::string knob_text(const std::vector<Knob>& knobs);  // "depth=4 window=16"; "-" without
+
+}  // namespace tierd
