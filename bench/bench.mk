@@ -1,8 +1,11 @@
 # The benchmarks; included by the Makefile. What each writes and needs stands in bench/run.py.
-.PHONY: bench bench-load bench-resident bench-past-ram bench-quick bench-venv
+.PHONY: bench bench-short bench-load bench-resident bench-past-ram bench-quick bench-venv bench-torch-venv
 
-bench: build bench-venv           ## all benchmarks, hours; tables go to docs/results/bench.md
+bench: build bench-venv           ## all benchmarks, hours; writes docs/results/bench.md
 	build/venv-bench/bin/python bench/run.py all
+
+bench-short: build bench-venv     ## the same in half an hour: one past-RAM run a row, of 20 s
+	build/venv-bench/bin/python bench/run.py short
 
 bench-load: build bench-venv      ## cold load of 2 GiB, beside other loaders
 	build/venv-bench/bin/python bench/run.py load
@@ -18,3 +21,6 @@ bench-quick: build bench-venv     ## the same rows from models of 512 MiB, under
 
 bench-venv:
 	scripts/make-bench-venv.sh
+
+bench-torch-venv:                 ## adds torch (2.3 GB; wants a CUDA 13 toolkit's libraries), for two of the rival loaders
+	scripts/make-bench-venv.sh --torch

@@ -30,7 +30,8 @@ class Sizes:
     load: str
     dense: str
     moe: str
-    runs: int          # paired runs of a row
+    runs: int          # paired runs of a row of load and resident
+    past_ram_runs: int
     tokens: int        # at most, in a past-RAM run
     seconds: float     # at most, from the first token on
     ratios: tuple
@@ -38,8 +39,9 @@ class Sizes:
     modes: bool        # llama.cpp's other ways to load too
 
 
-FULL = Sizes("2GiB", "4GiB", "6GiB", 3, 48, 60, (1.33, 1.5, 2, 4), ("passive", "active"), True)
-QUICK = Sizes("512MiB", "512MiB", "512MiB", 1, 24, 5, (1.33, 1.5, 2), ("passive",), False)
+FULL = Sizes("2GiB", "4GiB", "6GiB", 3, 3, 48, 60, (1.33, 1.5, 2, 4), ("passive", "active"), True)
+SHORT = dataclasses.replace(FULL, past_ram_runs=1, seconds=20, ratios=(1.33, 1.5, 2), wait_policies=("passive",))
+QUICK = Sizes("512MiB", "512MiB", "512MiB", 1, 1, 24, 5, (1.33, 1.5, 2), ("passive",), False)
 
 
 class Bench:

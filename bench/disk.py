@@ -1,19 +1,33 @@
-"""The disk's own limit, by fio: io_uring, O_DIRECT, 2 MiB at depth 8, the whole file once."""
+"""The disk's own limit, by fio: io_uring, O_DIRECT, 2 MiB at depth 8, the whole file once.
+
+Into huge pages where they can be had: a request into small ones has 512 segments, which this kind of disk takes in several
+pieces, at half the rate (measured: 1.0 to 1.3 GB/s instead of 2.0 to 2.2). A bound must not be slower than who is measured by it.
+"""
 
 import json
 import subprocess
 
+import machine
 from context import CannotRun
 
+COMMAND = ["fio", "--name=limit", "--readonly", "--rw=read", "--bs=2M", "--ioengine=io_uring", "--iodepth=8", "--direct=1",
+           "--output-format=json"]
+BUFFERS = 8 * (2 << 20)
 
-def bytes_per_s(path):
-    command = ["fio", "--name=limit", f"--filename={path}", "--readonly", "--rw=read", "--bs=2M", "--ioengine=io_uring",
-               "--iodepth=8", "--direct=1", "--output-format=json"]
+
+def run(path, memory):
     try:
-        ended = subprocess.run(command, capture_output=True, text=True)
+        ended = subprocess.run([*COMMAND, f"--filename={path}", f"--mem={memory}"], capture_output=True, text=True)
     except FileNotFoundError:
         raise CannotRun("fio is not installed: apt-get install fio") from None
     if ended.returncode != 0:
         raise CannotRun(f"fio: {ended.stderr.strip().splitlines()[-1]}")
-    read = json.loads(ended.stdout[ended.stdout.index("{"):])["jobs"][0]["read"]
-    return read["bw_bytes"]
+    return json.loads(ended.stdout[ended.stdout.index("{"):])["jobs"][0]["read"]["bw_bytes"]
+
+
+def bytes_per_s(path):
+    try:
+        with machine.HugePagePool(2 * BUFFERS):
+            return run(path, "mmaphuge")
+    except (OSError, CannotRun):
+        return run(path, "malloc")

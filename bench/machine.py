@@ -12,6 +12,7 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MADV_POPULATE_WRITE = 23  # Linux 5.14; Python has no name for it
+HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
 PACKAGES = ["xllamacpp", "safetensors", "numpy", "torch", "runai-model-streamer", "fastsafetensors"]
 
 
@@ -111,3 +112,21 @@ def warm_pool(size_bytes):
     with mmap.mmap(-1, size_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pool:
         pool.madvise(mmap.MADV_HUGEPAGE)
         pool.madvise(MADV_POPULATE_WRITE)
+
+
+class HugePagePool:
+    """Reserves huge pages for one run and gives back what it added. OSError where they can't be had."""
+
+    def __init__(self, size_bytes):
+        self.wanted = size_bytes // (2 << 20) + 8
+
+    def __enter__(self):
+        self.before = int(HUGE_PAGES.read_text())
+        HUGE_PAGES.write_text(str(self.before + self.wanted))
+        got = int(HUGE_PAGES.read_text()) - self.before
+        if got < self.wanted:
+            self.__exit__()
+            raise OSError(f"only {got} of {self.wanted} huge pages could be reserved")
+
+    def __exit__(self, *_):
+        HUGE_PAGES.write_text(str(self.before))

@@ -103,7 +103,7 @@ class PastRam:
 
     def at(self, ratio, wait_policy, others):
         ours, kernel = [], []
-        for _ in range(self.bench.sizes.runs):
+        for _ in range(self.bench.sizes.past_ram_runs):
             self.sample_disk()
             ours.append(self.served(ratio, wait_policy))
             kernel.append(self.kernel(ratio, wait_policy))
@@ -137,7 +137,7 @@ class PastRam:
         note = (f"{least / MIB:.0f} MiB a token at {self.disk_rate / 1e9:.2f} GB/s; computing alone "
                 f"{self.compute_rate:.2f} tokens/s")
         if statistics.median(rates) > most:
-            note = "INVALID, above its bound: the disk or the processors were busier when the bound was measured; " + note
+            note = f"{rows.INVALID}; {note}"
         found = [rows.row(f"{prefix}_vs_bound{suffix}", "tokens_per_s", rates, "clairvoyant bound", [most] * len(rates), note)]
         if least > 0:
             found.append(rows.row(f"{prefix}_read_vs_belady{suffix}", "bytes_per_token", read, "Belady", [least] * len(read), note, 0))

@@ -5,30 +5,11 @@ import statistics
 
 import machine
 import rows
-from context import GIB, HERE, CannotRun, Failed, cgroup, next_record, release
+from context import GIB, HERE, Failed, cgroup, next_record, release
 
 LLAMA = HERE / "engines" / "llama.py"
 LOADER = HERE / "engines" / "loader.py"
-HUGE = pathlib.Path("/proc/sys/vm/nr_hugepages")
 PAGES = {"": "thp", "_hugetlb": "hugetlb", "_4k": "off"}
-
-
-class HugePagePool:
-    """Reserves huge pages for one run and gives back what it added."""
-
-    def __init__(self, size_bytes):
-        self.wanted = size_bytes // (2 << 20) + 8
-
-    def __enter__(self):
-        self.before = int(HUGE.read_text())
-        HUGE.write_text(str(self.before + self.wanted))
-        got = int(HUGE.read_text()) - self.before
-        if got < self.wanted:
-            self.__exit__()
-            raise CannotRun(f"only {got} of {self.wanted} huge pages could be reserved")
-
-    def __exit__(self, *_):
-        HUGE.write_text(str(self.before))
 
 
 class Resident:
@@ -66,12 +47,12 @@ class Resident:
 
     def served_hugetlb(self):
         try:
-            with HugePagePool(self.bytes + GIB // 4):
+            with machine.HugePagePool(self.bytes + GIB // 4):
                 self.served("_hugetlb")
             if not self.backing["tierd_hugetlb"].startswith("hugetlb"):
                 self.runs.pop("tierd_hugetlb")
                 self.skipped["tierd_hugetlb"] = f"tierd chose {self.backing['tierd_hugetlb']}"
-        except (CannotRun, PermissionError) as why:
+        except OSError as why:
             self.skipped["tierd_hugetlb"] = str(why)
 
     def compare(self, name, ours, metric, value):

@@ -3,6 +3,8 @@
 import json
 import statistics
 
+INVALID = "INVALID, above its bound: the disk or the processors were busier when the bound was measured"
+
 
 def row(name, metric, ours, peer=None, peers=None, note="", digits=4):
     """`ours` and `peers` are the values of interleaved runs, in order. The ratio is the median of the paired ratios, the
