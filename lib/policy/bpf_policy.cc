@@ -90,6 +90,7 @@ void BpfPolicy::last_session(const PolicyView& view, uint32_t model, PolicyDecis
 }
 
 void BpfPolicy::fault(const PolicyView& view, ExtentId extent, Touch touch, PolicyDecisions& out) {
+    victims_.changed(extent);
     scratch_.clear();
     built_in_->fault(view, extent, touch, scratch_);
     if (!object_->has(Hook::fault)) return propose_for_built_in(view, out);
@@ -98,6 +99,11 @@ void BpfPolicy::fault(const PolicyView& view, ExtentId extent, Touch touch, Poli
     arguments.model = view.extents[extent].model;
     arguments.touch = touch == Touch::missing ? TIERD_TOUCH_MISSING : TIERD_TOUCH_MINOR;
     post(Hook::fault, arguments, view, out);
+}
+
+void BpfPolicy::filled(const PolicyView& view, ExtentId extent) {
+    victims_.changed(extent);
+    built_in_->filled(view, extent);
 }
 
 void BpfPolicy::epoch(const PolicyView& view, PolicyDecisions& out) {

@@ -31,7 +31,7 @@ class BpfPolicy final : public Policy {
     void first_session(const PolicyView& view, uint32_t model, PolicyDecisions& out) override;
     void last_session(const PolicyView& view, uint32_t model, PolicyDecisions& out) override;
     void fault(const PolicyView& view, ExtentId extent, Touch touch, PolicyDecisions& out) override;
-    void filled(const PolicyView& view, ExtentId extent) override { built_in_->filled(view, extent); }
+    void filled(const PolicyView& view, ExtentId extent) override;
     void evicted(const PolicyView& view, ExtentId extent) override { built_in_->evicted(view, extent); }
     void reclaim(const PolicyView& view, uint64_t needed_bytes, bool for_demand,
                  PolicyDecisions& out) override;

@@ -1,6 +1,7 @@
 #include "lib/policy/worth_victims.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/base/clock.h"
 
@@ -8,6 +9,7 @@ namespace tierd {
 namespace {
 
 constexpr size_t kLeastBatch = 256;
+constexpr size_t kMaxChanged = 1024;           // more than a scan is worth
 constexpr size_t kBatchShare = 64;             // of the extents that may go, at least
 constexpr uint64_t kFreshNs = 100 * kNsPerMs;  // worths change with touches and epochs
 constexpr uint64_t kScanNs = 10;  // an extent; reckoned, not measured, so that a replay decides the same
@@ -17,7 +19,10 @@ constexpr uint64_t kPause = 20;   // scans' lengths between two
 
 void WorthVictims::name(const PolicyView& view, std::span<const tierd_mark> marks, Need need,
                         std::vector<ExtentId>& out) {
-    if (view.now_ns >= stale_at_ns_) scan(view, marks);
+    if (view.now_ns >= stale_at_ns_ || changed_.size() >= kMaxChanged)
+        scan(view, marks);
+    else
+        add_changed(view, marks);
     uint64_t named = take(view, marks, need, out);
     bool may_scan = need.for_demand || view.now_ns >= again_at_ns_;
     if (named >= need.bytes || next_ < batch_.size() || !may_scan) return;
@@ -26,8 +31,28 @@ void WorthVictims::name(const PolicyView& view, std::span<const tierd_mark> mark
     take(view, marks, need, out);
 }
 
+void WorthVictims::changed(ExtentId extent) {
+    if (changed_.size() < kMaxChanged) changed_.push_back(extent);
+}
+
+// What was filled or touched since the scan takes its place among what it found.
+void WorthVictims::add_changed(const PolicyView& view, std::span<const tierd_mark> marks) {
+    for (ExtentId extent : std::exchange(changed_, {})) {
+        if (extent >= view.extents.size()) continue;
+        const tierd_extent& row = view.extents[extent];
+        if (row.state != TIERD_EXTENT_RESIDENT || (row.flags & TIERD_EXTENT_PINNED) != 0) continue;
+        uint64_t worth = extent < marks.size() ? marks[extent].worth : 0;
+        Candidate candidate{worth, std::max(row.last_touch_ns, row.filled_ns), extent};
+        if (!is_all_ && (batch_.empty() || batch_.back() < candidate)) continue;
+        auto place =
+            std::upper_bound(batch_.begin() + static_cast<std::ptrdiff_t>(next_), batch_.end(), candidate);
+        batch_.insert(place, candidate);
+    }
+}
+
 void WorthVictims::scan(const PolicyView& view, std::span<const tierd_mark> marks) {
     batch_.clear();
+    changed_.clear();
     next_ = 0;
     for (ExtentId extent = 0; extent < view.extents.size(); extent++) {
         const tierd_extent& row = view.extents[extent];
@@ -36,7 +61,8 @@ void WorthVictims::scan(const PolicyView& view, std::span<const tierd_mark> mark
         batch_.push_back({worth, std::max(row.last_touch_ns, row.filled_ns), extent});
     }
     size_t wanted = std::max(kLeastBatch, batch_.size() / kBatchShare);
-    if (batch_.size() > wanted) {
+    is_all_ = batch_.size() <= wanted;
+    if (!is_all_) {
         std::nth_element(batch_.begin(), batch_.begin() + static_cast<std::ptrdiff_t>(wanted), batch_.end());
         batch_.resize(wanted);
     }

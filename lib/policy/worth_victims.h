@@ -1,7 +1,8 @@
 // worth_victims.h - who goes first when a policy says what each extent is worth.
 //
-// Owns:      a batch of the extents worth least, found by one scan of the table.
-// Invariant: what is named is resident, not pinned and worth no more than when it was found; of equals the one not touched
+// Owns:      a batch of the extents worth least, found by one scan of the table, and what changed since.
+// Invariant: what is named is resident, not pinned and worth no more than when it was found, and nothing that was filled or
+//            touched meanwhile is worth less; of equals the one not touched
 //            for longest goes first. An extent is named once a batch.
 // Callers:   one thread. A scan costs about 10 ns an extent and serves some hundred victims or more. Read-ahead alone makes
 //            it take a twentieth of the time at most; when demand finds nothing it is made at once.
@@ -23,6 +24,9 @@ class WorthVictims {
         uint64_t below = 0;       // only what is worth less
         bool for_demand = false;  // `below` does not count; what is to be held goes last
     };
+    // It was filled or touched: its worth may be another than when it was scanned.
+    void changed(ExtentId extent);
+
     // Appends extents until they hold as much as is needed.
     void name(const PolicyView& view, std::span<const tierd_mark> marks, Need need,
               std::vector<ExtentId>& out);
@@ -35,14 +39,17 @@ class WorthVictims {
         auto operator<=>(const Candidate&) const = default;
     };
 
+    void add_changed(const PolicyView& view, std::span<const tierd_mark> marks);
     void scan(const PolicyView& view, std::span<const tierd_mark> marks);
     uint64_t take(const PolicyView& view, std::span<const tierd_mark> marks, const Need& need,
                   std::vector<ExtentId>& out);
 
     std::vector<Candidate> batch_;  // ascending
     size_t next_ = 0;
-    uint64_t again_at_ns_ = 0;  // an empty batch may be renewed
-    uint64_t stale_at_ns_ = 0;  // any batch is renewed
+    bool is_all_ = true;             // the batch holds everything that might go
+    std::vector<ExtentId> changed_;  // since the scan, and not yet in the batch
+    uint64_t again_at_ns_ = 0;       // an empty batch may be renewed
+    uint64_t stale_at_ns_ = 0;       // any batch is renewed
 };
 
 }  // namespace tierd
