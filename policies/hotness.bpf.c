@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+ *
+ * hotness.bpf.c - the extents used most belong into the fastest memory.
+ *
+ * Why:   where memory is of several speeds (HBM or DRAM before CXL), each touch pays for the tier that it finds. How hot an
+ *        extent must be to deserve the fastest is not known beforehand: the bar is set so that what is above it just fits.
+ *        Between the bar and half of it nothing moves, or extents at the edge would travel for ever.
+ * Reads: `heat` of every row once an epoch, decayed to now. Heat from sampling (docs/design.md) is what makes it good:
+ *        faults alone show little of what is mapped.
+ *
+ * The sweep is made for a million rows: it reads one, compares and goes on. It writes only where something is to be done.
+ */
+#include "tierd.bpf.h"
+
+TIERD_POLICY("Dual BSD/GPL");
+
+/* Moves proposed in an epoch, into the fastest tier and out of it, each. 0: none. */
+TIERD_KNOB(__u32, moves, 64);
+/* Age that halves a heat once more, as a power of two of ns: 33 is 8.6 s. 0: heat does not age. */
+TIERD_KNOB(__u32, half_life_shift, 33);
+
+#define ONE_TOUCH 65536u
+
+static __u32 bar = ONE_TOUCH; /* from this heat on an extent is hot */
+static __u32 fast, slow;      /* numbers of the fastest tier, and of the next */
+static __u64 hot_bytes;	      /* above the bar, in this sweep */
+static __u32 promoted, demoted; /* in this sweep */
+
+/* Numbers of the two fastest tiers; 0 where there is none. */
+static void rank_tiers(__u32 tiers)
+{
+	__u32 i;
+
+	fast = slow = TIERD_NO_TIER;
+	tierd_for (i, 1, tiers + 1) {
+		const struct tierd_tier_info *tier = tierd_tier(i);
+
+		if (tier && !tier->draining && tier->rank == 0)
+			fast = i;
+		if (tier && !tier->draining && tier->rank == 1)
+			slow = i;
+	}
+}
+
+/* The bar follows what fits below it: up fast, so that the tier is not overrun, down slowly. */
+static void move_bar(__u64 room)
+{
+	if (hot_bytes > room)
+		bar += bar / 2;
+	else if (hot_bytes < room - room / 8 && bar > ONE_TOUCH / 16)
+		bar -= bar / 8;
+}
+
+TIERD_HOOK(fault)
+{
+	struct tierd_mark *mark = tierd_mark(call->extent);
+
+	if (mark)
+		mark->worth = call->now_ns;
+	return 0;
+}
+
+static __always_inline void look_at(__u32 extent, __u64 now_ns, int is_full)
+{
+	const struct tierd_extent *row = tierd_extent(extent);
+	__u32 heat;
+
+	if (!row || row->state != TIERD_EXTENT_RESIDENT)
+		return;
+	heat = half_life_shift ? row->heat >> ((now_ns - row->last_touch_ns) >> half_life_shift & 31) : row->heat;
+	if (heat >= bar) {
+		hot_bytes += row->bytes;
+		if (row->tier != fast && promoted < moves) {
+			promoted++;
+			tierd_move(extent, fast, heat);
+		}
+	} else if (heat < bar - bar / 4 && row->tier == fast && is_full && demoted < moves) {
+		demoted++;
+		tierd_move(extent, slow, ~heat); /* before what comes: it makes the room */
+	}
+}
+
+TIERD_HOOK(epoch)
+{
+	const struct tierd_tier_info *tier;
+	__u32 i, extents = call->extents;
+	__u64 now_ns = call->now_ns;
+	int is_full;
+
+	rank_tiers(call->tiers);
+	tier = tierd_tier(fast);
+	if (!tier || !slow)
+		return 0;
+	is_full = tierd_pressure_permille(fast) > 900;
+	hot_bytes = promoted = demoted = 0;
+	tierd_for (i, 0, extents / 4) { /* four at a time: the step of the loop costs as much as a look */
+		look_at(4 * i, now_ns, is_full);
+		look_at(4 * i + 1, now_ns, is_full);
+		look_at(4 * i + 2, now_ns, is_full);
+		look_at(4 * i + 3, now_ns, is_full);
+	}
+	tierd_for (i, extents & ~3u, extents)
+		look_at(i, now_ns, is_full);
+	move_bar(tier->capacity_bytes);
+	return 0;
+}

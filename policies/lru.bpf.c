@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+ *
+ * lru.bpf.c - what was not touched for longest goes first.
+ *
+ * Why:   right for models that take turns, and for what is not understood: what was just used is likely used again. The
+ *        worst choice for a model that is swept in a cycle and does not fit: take `sweep` there.
+ * Reads: every touch that is seen. Touches of mapped extents are not, so a clock's hand goes round and has a few extents
+ *        watched each epoch: the next touch of each is seen again.
+ */
+#include "tierd.bpf.h"
+
+TIERD_POLICY("Dual BSD/GPL");
+
+/* Extents watched in an epoch, about 30 µs each. 0: none. */
+TIERD_KNOB(__u32, watched, 16);
+/* Rows looked at in an epoch, to find them. 0: none. */
+TIERD_KNOB(__u32, looked_at, 4096);
+
+static __u32 hand; /* the next row to look at */
+
+TIERD_HOOK(fault)
+{
+	struct tierd_mark *mark = tierd_mark(call->extent);
+
+	if (mark)
+		mark->worth = call->now_ns;
+	return 0;
+}
+
+TIERD_HOOK(epoch)
+{
+	__u32 step, found = 0;
+
+	tierd_for (step, 0, looked_at) {
+		const struct tierd_extent *row = tierd_extent(hand);
+
+		if (found >= watched || step >= call->extents)
+			break;
+		if (row && row->state == TIERD_EXTENT_RESIDENT && row->flags & TIERD_EXTENT_MAPPED) {
+			tierd_watch(hand);
+			found++;
+		}
+		hand = hand + 1 < call->extents ? hand + 1 : 0;
+	}
+	return 0;
+}
