@@ -7,6 +7,8 @@ the time that it would have if everything were in the fastest memory.
   make_trace.py moe OUT     a mixture of experts: Zipf popularity, experts that repeat from token to token and follow each
                             other from layer to layer, popularity that drifts
   make_trace.py mixed OUT   three tenants: a batch job that sweeps a large model, a mixture, and a small model used now and then
+  make_trace.py chain OUT   a mixture in which an expert of one layer decides that of the next
+  make_trace.py turns OUT   three dense models that are used by turns
 
 Prints one line of JSON about the trace: extents, bytes, touches; of mixtures how many of a token's experts the one before had.
 """
@@ -98,7 +100,7 @@ def sweep(model, passes, think_ns=THINK_NS, pause_ns=0):
 class Router:
     """Which experts a token takes, layer by layer."""
 
-    def __init__(self, layers, experts, used, rng, skew=0.9, keep=0.12, follow=0.25, drift=0.002):
+    def __init__(self, layers, experts, used, rng, skew=0.9, keep=0.12, follow=0.25, drift=0.0005):
         self.rng, self.used, self.keep, self.follow, self.drift = rng, used, keep, follow, drift
         self.ranking = [rng.sample(range(experts), experts) for _ in range(layers)]
         self.successor = [rng.sample(range(experts), experts) for _ in range(layers)]
@@ -193,7 +195,23 @@ def make_mixed(path, scale, rng):
     return facts | {"repeated_by_next_token": router.repeats()}
 
 
-KINDS = {"dense": make_dense, "moe": make_moe, "mixed": make_mixed}
+def make_chain(path, _scale, rng):
+    model = expert_model("chain.gguf", 16, 32)
+    router = Router(16, 32, 4, rng, keep=0, follow=1)
+    return write(path, [model], [timed(0, mixture(model, router, 400))])
+
+
+def make_turns(path, _scale, _rng):
+    models = [dense_model(name, 6, uid=1000 + slot) for slot, name in enumerate(("first.gguf", "second.gguf", "third.gguf"))]
+    length_ns = 10 * len(models[0].extents) * THINK_NS
+    # One after the other, and again, whoever is not at work is idle; each turn has ten passes.
+    def turns(slot):
+        for turn in range(4):
+            yield from timed(slot, sweep(models[slot], 10), (3 * turn + slot) * (length_ns + 1_000_000_000))
+    return write(path, models, [turns(slot) for slot in range(3)])
+
+
+KINDS = {"dense": make_dense, "moe": make_moe, "mixed": make_mixed, "chain": make_chain, "turns": make_turns}
 
 
 def main():

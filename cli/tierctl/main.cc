@@ -31,6 +31,7 @@ constexpr auto kExamples = R"(Examples:
   tierctl budget 48GiB                     give weights at most so much memory
   tierctl policy build rules.toml          make a placement policy
   tierctl policy load fifo                 let it decide what is evicted and read ahead
+  tierctl policy test day.trace --policy fifo   how would it have done, beside the optimum
   tierctl doctor /models                   can this machine serve weights, and what would help
   tierctl models --json | jq '.models[].name'
 

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "cli/tierctl/policy_build.h"
+#include "cli/tierctl/policy_test.h"
 #include "cli/tierctl/policy_verbs.h"
 
 namespace tierd {
@@ -24,6 +25,7 @@ void add_policy_commands(CLI::App& app, Chosen& chosen) {
     CLI::App* policy = app.add_subcommand("policy", "Placement policies: write them, try them, load them");
     policy->require_subcommand(1);
     add_build(*policy, chosen);
+    add_policy_test(*policy, chosen);
     add_policy_verbs(*policy, chosen);
 }
 

@@ -42,6 +42,8 @@ std::vector<std::string> installed_policies() {
     return paths;
 }
 
+}  // namespace
+
 Result<ObjectFile> find_object(const std::string& policy) {
     if (policy.find('/') != policy.npos || policy.ends_with(".o")) return read_object(policy);
     std::string path = policy_folder() + "/" + policy + std::string(kEnding);
@@ -61,6 +63,8 @@ std::expected<std::vector<Knob>, Failure> read_sets(const std::vector<std::strin
     }
     return knobs;
 }
+
+namespace {
 
 json knobs_json(const std::vector<Knob>& knobs) {
     json list = json::object();

@@ -1,0 +1,25 @@
+// measures.h - what policies are compared with in a replay.
+//
+// Owns:      the worth of each extent.
+// Invariant: the extent worth least goes first, among all that are resident.
+// Callers:   the machine, one thread. reclaim() walks the whole table.
+// Fails:     never.
+//
+// They are measures and no policies: they must be shown every touch, which tierd can't, and they read nothing ahead.
+#pragma once
+
+#include <memory>
+
+#include "lib/policy/policy.h"
+#include "lib/replay/script.h"
+
+namespace tierd {
+
+// The least recently touched goes first.
+std::unique_ptr<Policy> make_lru_measure(const Script& script);
+
+// The clairvoyant optimum (Belady): the one wanted furthest in the future goes first. Nobody needs fewer reads when all
+// extents are of one size and one reader touches them; with several sizes or readers somebody might, by little.
+std::unique_ptr<Policy> make_optimum(const Script& script);
+
+}  // namespace tierd

@@ -1,0 +1,83 @@
+#include "lib/replay/replay.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "lib/policy/bpf_policy.h"
+#include "lib/replay/measures.h"
+
+namespace tierd {
+
+namespace {
+
+// What the programs' calls cost and what became of their proposals.
+void add_stats(const PolicyStats& stats, ReplayResult& result) {
+    for (const HookStats& hook : stats.hooks) {
+        result.calls += hook.cpu.count();
+        result.faults += hook.faults;
+    }
+    result.refused[static_cast<size_t>(Refusal::not_admitted)] += stats.not_admitted;
+    result.refused[static_cast<size_t>(Refusal::too_many)] += stats.no_room;
+    result.call_p50_ns = stats.hooks[static_cast<size_t>(Hook::fault)].cpu.percentile_ns(50);
+    result.epoch_p50_ns = stats.hooks[static_cast<size_t>(Hook::epoch)].cpu.percentile_ns(50);
+}
+
+// Tables that no BPF program reads.
+struct PlainTables {
+    explicit PlainTables(const Script& script) : extents(script.extents), models(script.models.size()) {}
+    std::vector<tierd_extent> extents;
+    std::vector<tierd_model> models;
+    std::vector<tierd_tier_info> tiers = std::vector<tierd_tier_info>(TIERD_MAX_TIERS);
+    ReplayTables spans() { return {extents, models, tiers}; }
+};
+
+}  // namespace
+
+Result<ReplayResult> replay_policy(const Script& script, const ReplayTiers& tiers, const ObjectFile& object,
+                                   std::span<const Knob> knobs) {
+    auto tables = BpfTables::make(std::max(script.extents, 1u));
+    if (!tables) return std::unexpected(tables.error());
+    auto loaded = BpfObject::load(object, knobs, *tables);
+    if (!loaded) return std::unexpected(loaded.error());
+    BpfPolicy policy(*loaded, run_at_once(*loaded), make_builtin_policy("auto"));
+    ReplayTables spans{(*tables)->extents().first(script.extents), (*tables)->models(), (*tables)->tiers()};
+    Machine machine(script, tiers, spans, policy, false);
+    if (auto ready = BpfPolicy::init(*loaded, machine.view()); !ready) return std::unexpected(ready.error());
+    auto result = machine.run();
+    if (result) add_stats(policy.stats(), *result);
+    return result;
+}
+
+Result<ReplayResult> replay_builtin(const Script& script, const ReplayTiers& tiers, std::string_view name) {
+    auto policy = make_builtin_policy(name);
+    if (policy == nullptr) return fail(Code::not_found, "use the built-in policy", std::string(name));
+    PlainTables tables(script);
+    return Machine(script, tiers, tables.spans(), *policy, false).run();
+}
+
+Result<ReplayResult> replay_measure(const Script& script, const ReplayTiers& tiers, Measured measure) {
+    auto policy = measure == Measured::lru ? make_lru_measure(script) : make_optimum(script);
+    PlainTables tables(script);
+    return Machine(script, tiers, tables.spans(), *policy, true).run();
+}
+
+ReplayTiers scaled(const ReplayTiers& tiers, double share) {
+    ReplayTiers out = tiers;
+    for (tierd_tier_info& tier : out.tiers)
+        tier.capacity_bytes = static_cast<uint64_t>(static_cast<double>(tier.capacity_bytes) * share);
+    return out;
+}
+
+Result<ReplayPoint> replay_all(const Script& script, const ReplayTiers& tiers, const ObjectFile& object,
+                               std::span<const Knob> knobs) {
+    auto policy = replay_policy(script, tiers, object, knobs);
+    if (!policy) return std::unexpected(policy.error());
+    auto lru = replay_measure(script, tiers, Measured::lru);
+    if (!lru) return std::unexpected(lru.error());
+    auto optimum = replay_measure(script, tiers, Measured::optimum);
+    if (!optimum) return std::unexpected(optimum.error());
+    return ReplayPoint{std::move(*policy), std::move(*lru), std::move(*optimum)};
+}
+
+}  // namespace tierd

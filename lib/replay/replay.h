@@ -1,0 +1,34 @@
+// replay.h - plays a trace against modelled tiers with a policy, and with what it is compared with.
+//
+// Owns:      nothing between calls.
+// Invariant: each run starts with empty memory and a freshly loaded policy, so runs do not know of each other.
+// Callers:   any thread; a run takes about a second a million touches.
+// Fails:     as BpfObject::load() and Machine::run() do; denied where this process may not load BPF.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "lib/policy/bpf_object.h"
+#include "lib/replay/machine.h"
+
+namespace tierd {
+
+Result<ReplayResult> replay_policy(const Script& script, const ReplayTiers& tiers, const ObjectFile& object,
+                                   std::span<const Knob> knobs);
+// "lru", "sweep" or "auto", as they are compiled into tierd. Errors: not_found.
+Result<ReplayResult> replay_builtin(const Script& script, const ReplayTiers& tiers, std::string_view name);
+enum class Measured : uint8_t { lru, optimum };
+Result<ReplayResult> replay_measure(const Script& script, const ReplayTiers& tiers, Measured measure);
+
+// The same tiers with `share` (0 to 1) of their capacity.
+ReplayTiers scaled(const ReplayTiers& tiers, double share);
+
+// The policy and the two measures at one capacity.
+struct ReplayPoint {
+    ReplayResult policy, lru, optimum;
+};
+Result<ReplayPoint> replay_all(const Script& script, const ReplayTiers& tiers, const ObjectFile& object,
+                               std::span<const Knob> knobs);
+
+}  // namespace tierd

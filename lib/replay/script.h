@@ -1,0 +1,56 @@
+// script.h - a trace as a replay plays it: who touches what, and how long each computes between.
+//
+// Owns:      the rows that the trace's models take, and for each opening of a model its touches.
+// Invariant: a model that is opened again has the rows that it had; its openings do not overlap.
+// Callers:   any thread; a finished script is never changed.
+// Fails:     no_space when the models have more extents together than a table may hold.
+//
+// Each model is read by one reader that waits for what it touches, beside the readers of the other models. Of a recorded trace the
+// time between a miss and its fill is that day's waiting and left out; what remains is computing.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lib/base/result.h"
+#include "lib/trace/trace.h"
+
+namespace tierd {
+
+struct ScriptTouch {
+    uint64_t think_ns = 0;  // computing since the touch before was served
+    uint32_t index = 0;
+};
+
+struct ScriptModel {
+    const TraceModel* facts = nullptr;  // in the trace, which must outlive the script
+    uint32_t first_extent = 0;
+    uint32_t extent_count = 0;
+    uint64_t bytes = 0;
+    std::vector<uint32_t> order;  // indices, of a whole pass
+};
+
+// One opening of a model.
+struct ScriptReader {
+    uint32_t model = 0;  // in Script::models
+    uint64_t open_ns = 0;
+    std::vector<ScriptTouch> touches;
+};
+
+struct Script {
+    std::vector<ScriptModel> models;
+    std::vector<ScriptReader> readers;  // by open_ns
+    std::vector<uint32_t> order;        // rows in the order of all touches in the trace
+    uint32_t extents = 0;
+    uint64_t bytes = 0;  // of all models
+    bool complete = false;
+};
+
+Result<Script> make_script(const Trace& trace);
+
+// The rows of a model as they are when nothing of it is in memory, linked.
+void fill_rows(const ScriptModel& model, uint32_t number, std::span<tierd_extent> rows);
+tierd_model model_row(const ScriptModel& model);
+
+}  // namespace tierd

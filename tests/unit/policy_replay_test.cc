@@ -1,0 +1,171 @@
+// The replayer: what its measures, its machine and its tiers file promise. Needs no BPF.
+#define BOOST_TEST_MODULE replay
+#include <boost/test/unit_test.hpp>
+
+#include "lib/base/bytes.h"
+#include "lib/replay/chart.h"
+#include "lib/replay/replay.h"
+
+using namespace tierd;
+using Kind = TraceEventKind;
+
+namespace {
+
+constexpr uint32_t kExtentBytes = 2 * kMiB;
+
+// One model of so many equal extents, touched in this order, a millisecond apart.
+Trace touches_of(uint32_t extents, const std::vector<uint32_t>& touches) {
+    Trace trace;
+    trace.complete = true;
+    TraceModel model;
+    model.name = "a.gguf";
+    model.runs = {{extents, kExtentBytes}};
+    trace.models = {model};
+    trace.events.push_back({0, 0, 0, Kind::open});
+    uint64_t now_ns = 0;
+    for (uint32_t index : touches) trace.events.push_back({now_ns += kNsPerMs, 0, index, Kind::minor});
+    return trace;
+}
+
+Trace passes(uint32_t extents, uint32_t count) {
+    std::vector<uint32_t> touches;
+    for (uint32_t i = 0; i < extents * count; i++) touches.push_back(i % extents);
+    return touches_of(extents, touches);
+}
+
+ReplayTiers room_for(uint32_t extents) {
+    return plain_tiers(uint64_t{extents} * kExtentBytes);
+}
+
+std::string refusal(std::string_view toml) {
+    auto tiers = parse_tiers(toml, "t.toml", 100 * kMiB);
+    return tiers ? "" : tiers.error().text();
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_cycle_larger_than_memory_defeats_lru_and_not_the_optimum) {
+    Trace trace = passes(10, 100);
+    auto script = make_script(trace);
+    auto lru = replay_measure(*script, room_for(8), Measured::lru);
+    auto optimum = replay_measure(*script, room_for(8), Measured::optimum);
+    BOOST_TEST(lru->all.found == 0u);
+    // Of each pass's ten, the optimum misses 10 - 7 - 1 in the long run: one place is always passing through.
+    BOOST_TEST(optimum->all.hit_ratio() > 0.75);
+    BOOST_TEST(optimum->all.hit_ratio() < 0.80);
+}
+
+BOOST_AUTO_TEST_CASE(the_optimum_keeps_what_is_wanted_soonest) {
+    Trace trace = touches_of(3, {0, 1, 2, 0, 1, 0, 1, 2});
+    auto script = make_script(trace);
+    auto optimum = replay_measure(*script, room_for(2), Measured::optimum);
+    // 0 and 1 are read, 2 has to take a place (1's, whose next touch is later than 0's), 1 takes it back, then 2.
+    BOOST_TEST(optimum->all.reads == 5u);
+}
+
+BOOST_AUTO_TEST_CASE(what_fits_is_read_once) {
+    Trace trace = passes(10, 5);
+    auto script = make_script(trace);
+    for (const char* name : {"lru", "sweep", "auto"}) {
+        auto result = replay_builtin(*script, room_for(10), name);
+        BOOST_TEST(result->all.reads == 10u);
+        BOOST_TEST(result->evictions == 0u);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(a_replay_gives_the_same_twice) {
+    Trace trace = passes(40, 20);
+    auto script = make_script(trace);
+    auto one = replay_builtin(*script, room_for(20), "auto");
+    auto other = replay_builtin(*script, room_for(20), "auto");
+    BOOST_TEST(one->total_ns == other->total_ns);
+    BOOST_TEST(one->bytes_read == other->bytes_read);
+    BOOST_TEST(one->all.stall_ns == other->all.stall_ns);
+}
+
+BOOST_AUTO_TEST_CASE(time_is_computing_and_waiting) {
+    Trace trace = passes(4, 2);
+    auto script = make_script(trace);
+    ReplayTiers tiers = room_for(4);
+    tiers.disk = {.bandwidth_bytes_per_s = 2 * kMiB * 1000, .latency_ns = 500'000, .depth = 16};
+    auto result = replay_measure(*script, tiers, Measured::lru);
+    // Four reads of a millisecond and a half; eight times a millisecond of computing.
+    BOOST_TEST(result->all.stall_ns == 6'000'000u);
+    BOOST_TEST(result->total_ns == 14'000'000u);
+}
+
+BOOST_AUTO_TEST_CASE(waiting_that_was_recorded_is_not_taken_for_computing) {
+    Trace trace = touches_of(2, {});
+    trace.events.push_back({10 * kNsPerMs, 0, 0, Kind::missing});
+    trace.events.push_back({30 * kNsPerMs, 0, 0, Kind::filled});
+    trace.events.push_back({31 * kNsPerMs, 0, 1, Kind::missing});
+    auto script = make_script(trace);
+    BOOST_TEST(script->readers[0].touches[1].think_ns == kNsPerMs);
+}
+
+BOOST_AUTO_TEST_CASE(readers_of_two_models_wait_for_themselves_alone) {
+    Trace trace = passes(2, 1);
+    trace.models.push_back(trace.models[0]);
+    trace.models[1].name = "b.gguf";
+    trace.events.insert(trace.events.begin() + 1, {0, 1, 1, Kind::open});
+    trace.events.push_back({5 * kNsPerMs, 1, 0, Kind::minor});
+    auto script = make_script(trace);
+    BOOST_REQUIRE(script->models.size() == 2u);
+    auto result = replay_measure(*script, room_for(4), Measured::lru);
+    BOOST_TEST(result->models[0].counts.touches == 2u);
+    BOOST_TEST(result->models[1].counts.touches == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(a_model_that_is_opened_again_finds_what_it_left) {
+    Trace trace = touches_of(2, {0, 1});
+    trace.events.push_back({3 * kNsPerMs, 0, 0, Kind::close});
+    trace.models.push_back(trace.models[0]);
+    trace.events.push_back({50 * kNsPerMs, 7, 1, Kind::open});
+    trace.events.push_back({51 * kNsPerMs, 7, 0, Kind::minor});
+    auto script = make_script(trace);
+    BOOST_TEST(script->extents == 2u);
+    auto result = replay_builtin(*script, room_for(2), "lru");
+    BOOST_TEST(result->all.reads == 2u);
+    BOOST_TEST(result->all.touches == 3u);
+}
+
+BOOST_AUTO_TEST_CASE(an_extent_larger_than_every_tier_is_refused) {
+    Trace trace = passes(2, 1);
+    auto script = make_script(trace);
+    BOOST_TEST(!replay_measure(*script, plain_tiers(kMiB), Measured::lru));
+}
+
+BOOST_AUTO_TEST_CASE(tiers_are_read_and_ranked_by_latency) {
+    auto tiers = parse_tiers(
+        "[[tier]]\nkind = \"cxl\"\ncapacity = \"1GiB\"\nlatency_ns = 250\n"
+        "[[tier]]\nkind = \"dram\"\ncapacity = \"50%\"\nlatency_ns = 90\nbandwidth_per_s = \"20GiB\"\n"
+        "[disk]\ndepth = 4\n[engine]\nepoch_ms = 50\n",
+        "t.toml", 100 * kMiB);
+    BOOST_REQUIRE(tiers);
+    BOOST_TEST(tiers->tiers[0].rank == 1);
+    BOOST_TEST(tiers->tiers[1].rank == 0);
+    BOOST_TEST(tiers->tiers[1].capacity_bytes == 50 * kMiB);
+    BOOST_TEST(tiers->disk.depth == 4u);
+    BOOST_TEST(tiers->epoch_ns == 50 * kNsPerMs);
+}
+
+BOOST_AUTO_TEST_CASE(a_wrong_tiers_file_is_refused_where_it_is_wrong) {
+    BOOST_TEST(refusal("[disk]\ndepth = 4\n").find("no memory tier") != std::string::npos);
+    BOOST_TEST(refusal("[[tier]]\nkind = \"dram\"\n").find("t.toml:1:1: a tier without capacity") !=
+               std::string::npos);
+    BOOST_TEST(refusal("[[tier]]\ncapacity = \"much\"\n").find("t.toml:2:12") != std::string::npos);
+    BOOST_TEST(refusal("[[tier]]\ncapacity = \"1GiB\"\nspeed = 4\n").find("unknown key speed") !=
+               std::string::npos);
+    BOOST_TEST(refusal("[[tier]\n").find("t.toml:1") != std::string::npos);
+    BOOST_TEST(refusal("tier = 4\n").find("what is tier") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_chart_shows_each_curve_and_where_they_meet) {
+    Chart chart{"Title", "memory", {"50 %", "100 %"}, {{"ours", {0, 1}}, {"peer <1>", {0.5, 1}}}};
+    std::string text = draw_text(chart);
+    BOOST_TEST(text.find('o') != std::string::npos);
+    BOOST_TEST(text.find('*') != std::string::npos);
+    std::string svg = draw_svg(chart);
+    BOOST_TEST(svg.find("<polyline") != std::string::npos);
+    BOOST_TEST(svg.find("peer <1>") == std::string::npos);  // a name is text, never markup
+}
