@@ -66,7 +66,7 @@ def main():
     if not page.exists():
         print(f"{page} is not there: nothing to compare with")
         return 0
-    declared = {base(name) for name in re.findall(r"CUDAAPI\s+(cu[A-Z]\w*)\s*\(", header.read_text())}
+    declared = {base(name) for name in re.findall(r"(?:CUDAAPI|#define cu\w+)\s+(cu[A-Z]\w*)", header.read_text())}
     elsewhere = sorted(n for n in names if n not in declared)
     print(f"{len(elsewhere)} names that other headers declare: {' '.join(elsewhere)}")
     told = set(re.findall(r"\bcu[A-Z]\w*", page.read_text()))
