@@ -3,7 +3,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
-#include <string>
+#include <string_view>
 
 #include <fmt/core.h>
 #include <unistd.h>
@@ -18,15 +18,16 @@ thread_local const char* running_kernel = nullptr;
 const Memory* watched = nullptr;
 struct sigaction before_segv, before_bus;
 
-// The process dies in any case, on the thread of a kernel, which holds none of our locks: to look, allocate and print is
-// fair here, where the alternative is a core file.
+// The process dies in any case, on the thread of a kernel, which holds none of our locks; nothing is allocated.
 void handle(int signal, siginfo_t* info, void* machine) {
     auto address = reinterpret_cast<uint64_t>(info->si_addr);
     const struct sigaction& before = signal == SIGSEGV ? before_segv : before_bus;
     if (running_kernel) {
-        std::string line = fmt::format("simcuda: kernel {} touched {:#x}: {}\n", running_kernel, address,
-                                       watched->describe(address));
-        [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+        char what[Memory::kDescriptionBytes], line[512];
+        std::string_view is(what, watched->describe_to(address, what));
+        auto end = fmt::format_to_n(line, sizeof line, "simcuda: kernel {} touched {:#x}: {}\n",
+                                    running_kernel, address, is);
+        [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, line, static_cast<size_t>(end.out - line));
     } else if (before.sa_flags & SA_SIGINFO) {
         return before.sa_sigaction(signal, info, machine);
     } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {

@@ -56,6 +56,11 @@ int protection(Access access) {
 // The kernel ran out of mappings (vm.max_map_count) or of memory; a driver calls that out of memory.
 constexpr CUresult kNoMappings = CUDA_ERROR_OUT_OF_MEMORY;
 
+// What a description adds.
+const char* access_note(Access access) {
+    return access == Access::none ? ", no access" : access == Access::read ? ", read-only" : "";
+}
+
 }  // namespace
 
 const char* kind_name(Kind kind) {
@@ -371,8 +376,13 @@ std::optional<Range> Memory::reservation_of(uint64_t address) const {
 }
 
 std::string Memory::describe(uint64_t address) const {
+    char text[kDescriptionBytes];
+    return {text, describe_to(address, text)};
+}
+
+size_t Memory::describe_to(uint64_t address, char (&text)[kDescriptionBytes]) const {
     std::lock_guard lock(mutex_);
-    return describe_locked(address);
+    return describe_locked(address, text);
 }
 
 CUresult Memory::check(uint64_t base, uint64_t bytes, bool write, bool host_allowed) const {
@@ -381,7 +391,7 @@ CUresult Memory::check(uint64_t base, uint64_t bytes, bool write, bool host_allo
     do {
         const Region* region = find_locked(at);
         if (!region) {
-            bool ours = reservation_locked(at) || is_ours_unlocked(at);
+            bool ours = reservation_locked(at) || is_ours_locked(at);
             if (host_allowed && at == base && !ours) return CUDA_SUCCESS;
             return misuse(CUDA_ERROR_INVALID_VALUE, "{} {} bytes at {:#x}: {:#x} is {}",
                           write ? "writing" : "reading", bytes, base, at, describe_locked(at));
@@ -408,7 +418,7 @@ void Memory::end_use(Use use) {
     in_use_.erase(use);
 }
 
-bool Memory::is_ours_unlocked(uint64_t address) const {
+bool Memory::is_ours_locked(uint64_t address) const {
     return find_locked(address) || reservation_locked(address) || was_freed_locked(address);
 }
 
@@ -433,15 +443,27 @@ std::optional<Range> Memory::reservation_locked(uint64_t address) const {
     return address < range.base + range.size_bytes ? std::optional(range) : std::nullopt;
 }
 
-std::string Memory::describe_locked(uint64_t address) const {
+size_t Memory::describe_locked(uint64_t address, char (&text)[kDescriptionBytes]) const {
+    char* end = text;
     if (const Region* region = find_locked(address))
-        return fmt::format("{} ({:#x} + {} bytes)", kind_name(region->kind), region->base,
-                           region->size_bytes);
-    if (std::optional<Range> range = reservation_locked(address))
-        return fmt::format("reserved ({:#x} + {} bytes), but nothing is mapped there", range->base,
-                           range->size_bytes);
-    if (was_freed_locked(address)) return "freed memory (use after free)";
-    return "no memory that CUDA knows";
+        end = fmt::format_to_n(text, kDescriptionBytes, "{} ({:#x} + {} bytes{})", kind_name(region->kind),
+                               region->base, region->size_bytes, access_note(region->access))
+                  .out;
+    else if (std::optional<Range> range = reservation_locked(address))
+        end = fmt::format_to_n(text, kDescriptionBytes,
+                               "reserved ({:#x} + {} bytes), but nothing is mapped there", range->base,
+                               range->size_bytes)
+                  .out;
+    else if (was_freed_locked(address))
+        end = fmt::format_to_n(text, kDescriptionBytes, "freed memory (use after free)").out;
+    else
+        end = fmt::format_to_n(text, kDescriptionBytes, "no memory that CUDA knows").out;
+    return static_cast<size_t>(end - text);
+}
+
+std::string Memory::describe_locked(uint64_t address) const {
+    char text[kDescriptionBytes];
+    return {text, describe_locked(address, text)};
 }
 
 bool Memory::was_freed_locked(uint64_t address) const {

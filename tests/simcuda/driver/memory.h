@@ -107,6 +107,9 @@ class Memory {
     std::optional<Region> find(uint64_t address) const;
     std::optional<Range> reservation_of(uint64_t address) const;
     std::string describe(uint64_t address) const;  // for messages: what this address is to us
+    static constexpr size_t kDescriptionBytes = 128;
+    // The same without allocating, for the handler of SIGSEGV. Returns the length.
+    size_t describe_to(uint64_t address, char (&text)[kDescriptionBytes]) const;
 
     // May the device read (or write) the whole range? What is no device, managed or pinned memory is host memory that
     // only copies may touch: `host_allowed`.
@@ -116,10 +119,6 @@ class Memory {
     using Use = std::list<Range>::iterator;
     Use begin_use(Range range);
     void end_use(Use use);
-
-    // What to say about an address that a kernel could not touch, without locks: for the handler of SIGSEGV.
-    // False: the address is none of ours.
-    bool is_ours_unlocked(uint64_t address) const;
 
   private:
     struct Handle {
@@ -132,8 +131,10 @@ class Memory {
     const Region* find_locked(uint64_t address) const;
     bool overlaps_locked(uint64_t base, uint64_t bytes) const;
     std::optional<Range> reservation_locked(uint64_t address) const;
+    size_t describe_locked(uint64_t address, char (&text)[kDescriptionBytes]) const;
     std::string describe_locked(uint64_t address) const;
     CUresult whole_mappings(uint64_t base, uint64_t bytes, std::vector<uint64_t>* bases) const;
+    bool is_ours_locked(uint64_t address) const;
     bool was_freed_locked(uint64_t address) const;
     CUresult refuse_in_use(uint64_t base, uint64_t bytes) const;
     void quarantine(Range area);
