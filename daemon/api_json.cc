@@ -25,6 +25,10 @@ json to_json_value(const EngineCounters& c) {
             {"fall_backs_ordered", c.fall_backs_ordered},
             {"decisions_refused", c.decisions_refused},
             {"sessions_opened", c.sessions_opened},
+            {"moves", c.moves},
+            {"bytes_moved", c.bytes_moved},
+            {"moves_refused", c.moves_refused},
+            {"placements_corrected", c.placements_corrected},
             {"extents_watched", c.extents_watched},
             {"huge_mappings", c.huge_mappings},
             {"slowest_fault_ns", c.slowest_fault_ns}};
@@ -126,7 +130,12 @@ json to_json_value(const TierStatus& t) {
     return {{"name", t.name},
             {"kind", t.kind},
             {"capacity_bytes", t.capacity_bytes},
-            {"used_bytes", t.used_bytes}};
+            {"used_bytes", t.used_bytes},
+            {"nodes", t.nodes},
+            {"latency_ns", t.latency_ns},
+            {"bandwidth_bytes_per_s", t.bandwidth_bytes_per_s},
+            {"figures", t.figures},
+            {"state", t.state}};
 }
 
 json to_json_value(const FaultStageStatus& s) {

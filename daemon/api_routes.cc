@@ -78,16 +78,16 @@ ApiResponse metrics(Control& control) {
     return response;
 }
 
-ApiResponse job_status(Control& control, const std::string& text) {
+using JobCall = Result<JobStatus> (Control::*)(uint64_t job);
+ApiResponse on_job(Control& control, const std::string& text, JobCall call) {
     uint64_t number = 0;
     auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (text.empty() || error != std::errc{} || stop != text.data() + text.size())
         return refuse({Code::bad_input, 0, "read job", text, "a job is a number, as preload gave it"});
-    return one(control.job(number));
+    return one((control.*call)(number));
 }
 
-ApiResponse preload(Control& control, const std::string& model) {
-    auto job = control.preload(model);
+ApiResponse started(const Result<JobStatus>& job) {
     if (!job) return refuse(job.error());
     ApiResponse response = json_response(to_json_value(*job), 202);
     response.location = fmt::format("/v1/jobs/{}", job->job);
@@ -97,6 +97,54 @@ ApiResponse preload(Control& control, const std::string& model) {
 ApiResponse evict(Control& control, const std::string& model) {
     auto bytes = control.evict(model);
     return bytes ? json_response({{"evicted_bytes", *bytes}}) : refuse(bytes.error());
+}
+
+// A number of bytes, or a text such as "8GiB".
+std::optional<uint64_t> bytes_of(const json& value) {
+    if (value.is_number_unsigned()) return value.get<uint64_t>();
+    if (!value.is_string()) return std::nullopt;
+    auto read = parse_bytes(value.get<std::string>());
+    return read ? std::optional(*read) : std::nullopt;
+}
+
+ApiResponse add_tier(Control& control, const std::string& body) {
+    const Error wrong{
+        Code::bad_input,
+        0,
+        "read tier",
+        {},
+        R"(send {"name": "cxl2"}, and of kind, node, capacity_bytes, latency_ns and bandwidth_bytes_per_s what is to be)"};
+    json request = json::parse(body, nullptr, false);
+    if (!request.is_object() || !request.contains("name")) return refuse(wrong);
+    TierOverride said;
+    for (auto& [key, value] : request.items()) {
+        bool taken = true;
+        if (key == "name" && value.is_string())
+            said.name = value.get<std::string>();
+        else if (key == "kind" && value.is_string())
+            taken = (said.kind = parse_tier_kind(value.get<std::string>())).has_value();
+        else if (key == "node" && value.is_number_unsigned() && value.get<uint64_t>() < 1024)
+            said.node = value.get<int>();
+        else if (key == "latency_ns" && value.is_number_unsigned())
+            said.latency_ns = value.get<uint64_t>();
+        else if (key == "capacity_bytes")
+            taken = (said.capacity_bytes = bytes_of(value)).has_value();
+        else if (key == "bandwidth_bytes_per_s")
+            taken = (said.bandwidth_bytes_per_s = bytes_of(value)).has_value();
+        else
+            taken = false;
+        if (!taken) return refuse(wrong);
+    }
+    return said.name.empty() ? refuse(wrong) : one(control.add_tier(said));
+}
+
+ApiResponse resize_tier(Control& control, const std::string& name, const std::string& body) {
+    json request = json::parse(body, nullptr, false);
+    std::optional<uint64_t> bytes;
+    if (request.is_object() && request.size() == 1 && request.contains("capacity_bytes"))
+        bytes = bytes_of(request["capacity_bytes"]);
+    if (!bytes) return refuse({Code::bad_input, 0, "read size", name, R"(send {"capacity_bytes": "8GiB"})"});
+    return one(control.resize_tier(name, *bytes));
 }
 
 ApiResponse set_budget(Control& control, const std::string& body) {
@@ -153,13 +201,18 @@ constexpr ApiRoute kRoutes[] = {
     {"GET",  "/v1/models",                [](Control& c, Text, Text) { return list("models", c.models()); }},
     {"GET",  "/v1/sessions",              [](Control& c, Text, Text) { return list("sessions", c.sessions()); }},
     {"GET",  "/v1/tiers",                 [](Control& c, Text, Text) { return list("tiers", c.tiers()); }},
+    {"POST", "/v1/tiers",                 [](Control& c, Text, Text body) { return add_tier(c, body); }},
+    {"PUT",  "/v1/tiers/{name}",          [](Control& c, Text name, Text body) { return resize_tier(c, name, body); }},
+    {"DELETE", "/v1/tiers/{name}",        [](Control& c, Text name, Text) { return started(c.remove_tier(name)); }},
+    {"POST", "/v1/tiers/{name}/drain",    [](Control& c, Text name, Text) { return started(c.drain_tier(name)); }},
     {"GET",  "/v1/faults",                [](Control& c, Text, Text) { return list("stages", c.faults()); }},
     {"GET",  "/v1/models/{name}/tensors", [](Control& c, Text name, Text) { return one(c.tensors(name)); }},
-    {"POST", "/v1/models/{name}/preload", [](Control& c, Text name, Text) { return preload(c, name); }},
+    {"POST", "/v1/models/{name}/preload", [](Control& c, Text name, Text) { return started(c.preload(name)); }},
     {"POST", "/v1/models/{name}/pin",     [](Control& c, Text name, Text) { return one(c.pin(name)); }},
     {"POST", "/v1/models/{name}/unpin",   [](Control& c, Text name, Text) { return one(c.unpin(name)); }},
     {"POST", "/v1/models/{name}/evict",   [](Control& c, Text name, Text) { return evict(c, name); }},
-    {"GET",  "/v1/jobs/{job}",            [](Control& c, Text job, Text) { return job_status(c, job); }},
+    {"GET",  "/v1/jobs/{job}",            [](Control& c, Text job, Text) { return on_job(c, job, &Control::job); }},
+    {"DELETE", "/v1/jobs/{job}",          [](Control& c, Text job, Text) { return on_job(c, job, &Control::cancel); }},
     {"PUT",  "/v1/budget",                [](Control& c, Text, Text body) { return set_budget(c, body); }},
     {"GET",  "/v1/policy",                [](Control& c, Text, Text) { return one(c.policy()); }},
     {"PUT",  "/v1/policy",                [](Control& c, Text, Text body) { return load_policy(c, body); }},

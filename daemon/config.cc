@@ -105,6 +105,22 @@ Problem set_huge_pages(const Value& value, HugePages& out) {
     return {};
 }
 
+Problem set_share(const Value& value, uint32_t& out) {
+    BudgetSetting share;
+    if (!set_budget(value, share).empty() || share.bytes != 0)
+        return "write a share of the memory from \"1%\" to \"95%\"";
+    out = share.percent;
+    return {};
+}
+
+Problem set_size(const Value& value, uint64_t& out) {
+    const std::string* read = std::get_if<std::string>(&value);
+    auto bytes = parse_bytes(read == nullptr ? "" : *read);
+    if (!bytes) return "write a size in quotes, such as \"8GiB\"";
+    out = *bytes;
+    return {};
+}
+
 Problem set_directory(const Value& value, std::string& out) {
     std::string read;
     if (!set_text(value, read).empty() || !read.starts_with('/')) return "write an absolute path in quotes";
@@ -140,6 +156,9 @@ constexpr Setting kSettings[] = {
     {"policy",  "name",             [](Config& c, const Value& v) { return set_choice(v, builtin_policy_names(), c.policy.name); }},
     {"policy",  "epoch_ms",         [](Config& c, const Value& v) { return set_number(v, 10, 10000, c.policy.epoch_ms); }},
     {"policy",  "read_ahead",       [](Config& c, const Value& v) { return set_bool(v, c.policy.read_ahead); }},
+    {"tiers",   "discover",         [](Config& c, const Value& v) { return set_bool(v, c.tiers.discover); }},
+    {"tiers",   "share",            [](Config& c, const Value& v) { return set_share(v, c.tiers.share_percent); }},
+    {"tiers",   "migrate_limit",    [](Config& c, const Value& v) { return set_size(v, c.tiers.migrate_bytes_per_s); }},
     {"state",   "directory",        [](Config& c, const Value& v) { return set_directory(v, c.state.directory); }},
     {"log",     "level",            [](Config& c, const Value& v) { return set_level(v, c.log.level); }},
 };
@@ -191,6 +210,42 @@ Result<void> take_section(Config& config, const std::string& source, std::string
     return {};
 }
 
+Problem set_tier_key(TierOverride& tier, std::string_view key, const Value& value) {
+    std::string text;
+    uint32_t number = 0;
+    uint64_t bytes = 0;
+    if (key == "name") return set_text(value, tier.name);
+    if (key == "kind") {
+        bool read = set_text(value, text).empty();
+        tier.kind = read ? parse_tier_kind(text) : std::nullopt;
+        return tier.kind ? "" : "write one of \"hbm\", \"dram\", \"cxl\"";
+    }
+    Problem problem = "the keys of [[tier]] are name, kind, node, capacity, latency_ns, bandwidth";
+    if (key == "node" && (problem = set_number(value, 0, 1023, number)).empty())
+        tier.node = static_cast<int>(number);
+    if (key == "latency_ns" && (problem = set_number(value, 1, 1'000'000, number)).empty())
+        tier.latency_ns = number;
+    if (key == "capacity" && (problem = set_size(value, bytes)).empty()) tier.capacity_bytes = bytes;
+    if (key == "bandwidth" && (problem = set_size(value, bytes)).empty()) tier.bandwidth_bytes_per_s = bytes;
+    return problem;
+}
+
+// [[tier]]: what the administrator says of one memory tier.
+Result<void> take_tier(Config& config, const std::string& source, const toml::node& node) {
+    const toml::table* keys = node.as_table();
+    if (keys == nullptr)
+        return refuse(source, node.source().begin, "tier", "write [[tier]] and its keys beneath");
+    TierOverride tier;
+    for (auto&& [key, value] : *keys) {
+        Problem problem = set_tier_key(tier, key.str(), value_of(value));
+        if (!problem.empty())
+            return refuse(source, key.source().begin, fmt::format("tier.{}", key.str()), problem);
+    }
+    if (tier.name.empty()) return refuse(source, node.source().begin, "tier", "give it a name");
+    config.tiers.said.push_back(std::move(tier));
+    return {};
+}
+
 Result<std::string> read_whole(const std::string& path) {
     auto file = open_file(path, O_RDONLY);
     if (!file && file.error().err == ENOENT)
@@ -224,6 +279,12 @@ Result<Config> parse_config(std::string_view text, const std::string& source) {
         return refuse(source, error.source().begin, error.description(), "correct the TOML there");
     }
     for (auto&& [section, node] : tables) {
+        if (const toml::array* list = node.as_array(); section.str() == "tier" && list != nullptr) {
+            for (auto&& entry : *list)
+                if (auto taken = take_tier(config, source, entry); !taken)
+                    return std::unexpected(taken.error());
+            continue;
+        }
         auto names = known_names({});
         if (std::ranges::find(names, section.str()) == names.end())
             return refuse(source, section.source().begin, fmt::format("unknown section {}", section.str()),

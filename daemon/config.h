@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lib/arena/arena_store.h"
 #include "lib/base/bytes.h"
 #include "lib/base/result.h"
+#include "lib/tier/tier_spec.h"
 
 namespace tierd {
 
@@ -65,6 +67,15 @@ struct PolicyConfig {
     bool operator==(const PolicyConfig&) const = default;
 };
 
+struct TiersConfig {
+    bool discover = true;  // memory nodes without processors are taken into use, also those that appear later
+    uint32_t share_percent = 75;                // of each such node's memory, for weights; 1 to 95
+    uint64_t migrate_bytes_per_s = 256 * kMiB;  // moves between tiers; 0: as fast as the memory is
+    std::vector<TierOverride> said = {};        // [[tier]]
+
+    bool operator==(const TiersConfig&) const = default;
+};
+
 struct StateConfig {
     std::string directory = "/var/lib/tierd";
 
@@ -83,6 +94,7 @@ struct Config {
     MemoryConfig memory;
     IoConfig io;
     PolicyConfig policy;
+    TiersConfig tiers;
     StateConfig state;
     LogConfig log;
 

@@ -19,6 +19,7 @@
 #include "daemon/config.h"
 #include "lib/engine/engine.h"
 #include "lib/session/server.h"
+#include "lib/tier/probe.h"
 
 namespace {
 
@@ -94,8 +95,29 @@ Fd systemd_socket() {
     return Fd(::sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, nullptr, 0) > 0 ? fd : -1);
 }
 
-EngineConfig engine_config(const Config& config) {
-    return {.budget_bytes = budget_bytes(config.memory.budget, usable_ram_bytes()),
+// The memory of the nodes that have processors, or what the control group leaves of it: of that the budget is a share.
+uint64_t system_memory_bytes(const Topology& topology) {
+    uint64_t bytes = 0;
+    for (const MemoryNode& node : topology.nodes)
+        if (node.has_cpus) bytes += node.total_bytes;
+    return std::min(bytes, usable_ram_bytes());
+}
+
+Result<std::vector<TierSpec>> tiers_of(const Config& config, const Topology& topology) {
+    uint64_t budget = budget_bytes(config.memory.budget, system_memory_bytes(topology));
+    auto found = class_tiers(topology, budget, config.tiers.share_percent, probe_node);
+    if (!config.tiers.discover)
+        std::erase_if(found, [](const TierSpec& tier) { return tier.name != "dram0"; });
+    return merge_tiers(std::move(found), config.tiers.said, topology);
+}
+
+EngineConfig engine_config(const Config& config, std::vector<TierSpec> tiers) {
+    uint64_t budget = std::ranges::find(tiers, "dram0", &TierSpec::name)->capacity_bytes;
+    return {.budget_bytes = budget,
+            .tiers = std::move(tiers),
+            .tier_share_percent = config.tiers.share_percent,
+            .follow_memory = config.tiers.discover,
+            .migrate_bytes_per_s = config.tiers.migrate_bytes_per_s,
             .extent_bytes = config.memory.extent_bytes,
             .huge_pages = config.memory.huge_pages,
             .io_depth = config.io.depth,
@@ -124,7 +146,9 @@ void tell_ready(int ready_fd) {
 
 // Serves until a signal asks to stop. Returns an error only when it could not begin.
 Result<void> serve(const Config& config, int ready_fd, const sigset_t& stop_signals) {
-    auto engine = Engine::start(engine_config(config));
+    auto tiers = tiers_of(config, read_topology());
+    if (!tiers) return std::unexpected(tiers.error());
+    auto engine = Engine::start(engine_config(config, std::move(*tiers)));
     if (!engine) return std::unexpected(engine.error());
     auto server = Server::start({.socket_path = config.session.socket,
                                  .inherited_socket = systemd_socket(),

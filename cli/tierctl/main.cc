@@ -28,6 +28,7 @@ constexpr auto kExamples = R"(Examples:
   tierctl tensors gemma.gguf --tensors     where each tensor is
   tierctl preload /models/gemma.gguf       read it into memory, and wait for the end
   tierctl pin gemma.gguf                   never evict it
+  tierctl tier drain cxl2                  empty a memory tier while engines run
   tierctl budget 48GiB                     give weights at most so much memory
   tierctl policy build rules.toml          make a placement policy
   tierctl policy load fifo                 let it decide what is evicted and read ahead
@@ -42,6 +43,9 @@ struct Options {
     std::string model;
     std::string size;
     std::string weights;
+    json tier = json::object();  // what is said of a tier
+    std::string name;
+    uint64_t job = 0;
     bool as_json = false;
     bool no_wait = false;
     bool each_tensor = false;
@@ -75,15 +79,53 @@ Output show(const Options& options, const Answer& answer,
     return view(*answer);
 }
 
+Output show_job(const Options& options, const Answer& answer) {
+    return show(options, answer, [](const json& job) {
+        bool goes_on = !job.at("finished").get<bool>();
+        return fmt::format("{}: {} of {}{}\n", escape(job.at("what").get<std::string>()),
+                           format_bytes(job.at("done_bytes").get<uint64_t>()),
+                           format_bytes(job.at("total_bytes").get<uint64_t>()),
+                           goes_on ? fmt::format(", goes on as job {}", job.at("job").get<uint64_t>()) : "");
+    });
+}
+
 Output run_preload(const Options& options, const Client& client) {
-    auto view = [&](const json& job) {
-        return fmt::format(
-            "{}: {} of {}{}\n", escape(job.at("what").get<std::string>()),
-            format_bytes(job.at("done_bytes").get<uint64_t>()),
-            format_bytes(job.at("total_bytes").get<uint64_t>()),
-            options.no_wait ? fmt::format(", goes on as job {}", job.at("job").get<uint64_t>()) : "");
-    };
-    return show(options, preload(client, model_argument(options.model), !options.no_wait), view);
+    return show_job(options, preload(client, model_argument(options.model), !options.no_wait));
+}
+
+std::string view_one_tier(const json& tier) {
+    return view_tiers({{"tiers", json::array({tier})}});
+}
+
+std::string tier_target(const Options& options) {
+    return "/v1/tiers/" + percent_encode(options.name);
+}
+
+Output run_tier_add(const Options& options, const Client& client) {
+    json request = options.tier;
+    request["name"] = options.name;
+    return show(options, client.call("POST", "/v1/tiers", request.dump()), view_one_tier);
+}
+
+Output run_tier_resize(const Options& options, const Client& client) {
+    auto bytes = parse_bytes(options.size);
+    if (!bytes) return std::unexpected(Failure{Exit::usage, bytes.error().text()});
+    return show(options, client.call("PUT", tier_target(options), json{{"capacity_bytes", *bytes}}.dump()),
+                view_one_tier);
+}
+
+Output run_tier_drain(const Options& options, const Client& client) {
+    return show_job(
+        options, follow_job(client, client.call("POST", tier_target(options) + "/drain"), !options.no_wait));
+}
+
+Output run_tier_remove(const Options& options, const Client& client) {
+    return show_job(options,
+                    follow_job(client, client.call("DELETE", tier_target(options)), !options.no_wait));
+}
+
+Output run_cancel(const Options& options, const Client& client) {
+    return show_job(options, client.call("DELETE", fmt::format("/v1/jobs/{}", options.job)));
 }
 
 Output run_evict(const Options& options, const Client& client) {
@@ -161,9 +203,45 @@ constexpr Command kCommands[] = {
         [](Opt o, Cli c) { return show(o, c.call("POST", model_target(o, "unpin")), view_model_line); }},
     {"evict",    "Drop what of a model is in memory and not pinned", "MODEL", run_evict},
     {"doctor",   "Can this machine serve weights, and what would help? Needs no tierd", "WEIGHTS", run_doctor},
+    {"cancel",   "End a job (preload, drain) before its time", "JOB", run_cancel},
     {"budget",   "Give weights at most this much memory, until tierd ends", "SIZE", run_budget},
 };
+constexpr Command kTierCommands[] = {
+    {"add",    "Take a memory tier into use: one that was found, a node's memory, or a declared one; or open a drained one", "NAME", run_tier_add},
+    {"resize", "Give a tier another capacity; what is too much moves or is dropped", "NAME", run_tier_resize},
+    {"drain",  "Empty a tier and place nothing in it; interrupting tierctl does not stop it", "NAME", run_tier_drain},
+    {"remove", "Empty a tier and forget it", "NAME", run_tier_remove},
+};
 // clang-format on
+
+// `tierctl tier …`
+void add_tier_commands(CLI::App& app, Options& options, const Command*& chosen) {
+    CLI::App* group = app.add_subcommand("tier", "Change the memory tiers while engines run");
+    group->require_subcommand(1);
+    for (const Command& command : kTierCommands) {
+        CLI::App* sub = group->add_subcommand(command.name, command.help);
+        sub->add_flag("--json", options.as_json, "Print tierd's answer as JSON (docs/openapi.json)");
+        sub->add_option("NAME", options.name, "Such as cxl2, as `tierctl tiers` shows it")->required();
+        sub->callback([&chosen, &command] { chosen = &command; });
+    }
+    CLI::App* add = group->get_subcommand("add");
+    auto text = [&](const char* option, const char* key, const char* help) {
+        add->add_option_function<std::string>(
+            option, [&options, key](const std::string& value) { options.tier[key] = value; }, help);
+    };
+    auto number = [&](const char* option, const char* key, const char* help) {
+        add->add_option_function<uint64_t>(
+            option, [&options, key](const uint64_t& value) { options.tier[key] = value; }, help);
+    };
+    text("--kind", "kind", "hbm, dram or cxl");
+    number("--node", "node", "The memory node; without one the tier is only declared");
+    text("--capacity", "capacity_bytes", "Memory for weights, such as 64GiB");
+    number("--latency-ns", "latency_ns", "Of a read");
+    text("--bandwidth", "bandwidth_bytes_per_s", "Of reading, a second: 30GiB");
+    group->get_subcommand("resize")->add_option("SIZE", options.size, "Such as 48GiB")->required();
+    for (const char* name : {"drain", "remove"})
+        group->get_subcommand(name)->add_flag("--no-wait", options.no_wait, "Start it and return at once");
+}
 
 void add_commands(CLI::App& app, Options& options, const Command*& chosen) {
     for (const Command& command : kCommands) {
@@ -173,6 +251,9 @@ void add_commands(CLI::App& app, Options& options, const Command*& chosen) {
         if (argument == "MODEL")
             sub->add_option("MODEL", options.model,
                             "Name, path, or number of a file, as `tierctl models` shows them")
+                ->required();
+        if (argument == "JOB")
+            sub->add_option("JOB", options.job, "Its number, as the command with --no-wait printed it")
                 ->required();
         if (argument == "SIZE") sub->add_option("SIZE", options.size, "Such as 48GiB or 512MiB")->required();
         if (argument == "WEIGHTS")
@@ -200,6 +281,7 @@ int run(int argc, char** argv) {
     add_commands(app, options, chosen);
     Chosen chosen_other;
     add_policy_commands(app, chosen_other);
+    add_tier_commands(app, options, chosen);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -42,8 +42,7 @@ class Progress {
 
 }  // namespace
 
-Answer preload(const Client& client, const std::string& model, bool wait) {
-    Answer job = client.call("POST", "/v1/models/" + percent_encode(model) + "/preload");
+Answer follow_job(const Client& client, Answer job, bool wait) {
     if (!job || !wait) return job;
     std::string target = fmt::format("/v1/jobs/{}", job->at("job").get<uint64_t>());
     Progress progress;
@@ -57,6 +56,10 @@ Answer preload(const Client& client, const std::string& model, bool wait) {
     if (!error.empty())
         return std::unexpected(Failure{Exit::failed, job->at("what").get<std::string>() + ": " + error});
     return job;
+}
+
+Answer preload(const Client& client, const std::string& model, bool wait) {
+    return follow_job(client, client.call("POST", "/v1/models/" + percent_encode(model) + "/preload"), wait);
 }
 
 }  // namespace tierd

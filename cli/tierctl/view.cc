@@ -107,10 +107,23 @@ std::string view_sessions(const json& answer) {
 }
 
 std::string view_tiers(const json& answer) {
-    Table table({{"TIER"}, {"KIND"}, {"CAPACITY", kRight}, {"USED", kRight}, {"SHARE", kRight}});
-    for (const json& t : answer.at("tiers"))
+    Table table({{"TIER"},
+                 {"KIND"},
+                 {"CAPACITY", kRight},
+                 {"USED", kRight},
+                 {"SHARE", kRight},
+                 {"LATENCY", kRight},
+                 {"BANDWIDTH", kRight},
+                 {"FIGURES"},
+                 {"STATE"}});
+    for (const json& t : answer.at("tiers")) {
+        uint64_t latency_ns = number(t, "latency_ns"), bandwidth = number(t, "bandwidth_bytes_per_s");
         table.add({text(t, "name"), text(t, "kind"), size(t, "capacity_bytes"), size(t, "used_bytes"),
-                   percent(number(t, "used_bytes"), number(t, "capacity_bytes"))});
+                   percent(number(t, "used_bytes"), number(t, "capacity_bytes")),
+                   latency_ns == 0 ? "-" : fmt::format("{} ns", latency_ns),
+                   bandwidth == 0 ? "-" : format_bytes(bandwidth) + "/s", text(t, "figures"),
+                   text(t, "state")});
+    }
     return table.text();
 }
 

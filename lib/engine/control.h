@@ -12,6 +12,7 @@
 
 #include "lib/base/result.h"
 #include "lib/engine/status.h"
+#include "lib/tier/tier_spec.h"
 
 namespace tierd {
 
@@ -54,6 +55,18 @@ class Control {
     virtual Result<PolicyStatus> unload_policy() = 0;
     // Sets the budget; a smaller one evicts at once. Errors: bad_input below the minimum (a few extents).
     virtual Result<EngineStatus> set_budget(uint64_t budget_bytes) = 0;
+
+    // Takes a memory tier into use: one that was found, a node's memory, or (without a node) a declared one; or opens one
+    // again that was drained. Errors: bad_input with what to say instead.
+    virtual Result<TierStatus> add_tier(const TierOverride& said) = 0;
+    // A smaller one moves or drops what is too much. Errors: not_found; bad_input where the memory is not there.
+    virtual Result<TierStatus> resize_tier(const std::string& name, uint64_t capacity_bytes) = 0;
+    // Moves or drops all that is in it, and places nothing there any more; `remove_tier` forgets it then. Returns the job;
+    // cancelled, it opens the tier again. Errors: not_found, busy, no_space where what is in it has nowhere to go.
+    virtual Result<JobStatus> drain_tier(const std::string& name) = 0;
+    virtual Result<JobStatus> remove_tier(const std::string& name) = 0;
+    // Ends a job before its time. Returns what it had done.
+    virtual Result<JobStatus> cancel(uint64_t job) = 0;
 };
 
 }  // namespace tierd

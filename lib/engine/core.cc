@@ -18,6 +18,7 @@ namespace {
 constexpr uint64_t kMailboxEvent = 1ull << 62;
 constexpr uint64_t kReaderEvent = kMailboxEvent + 1;
 constexpr uint64_t kWatchEvent = kMailboxEvent + 2;
+constexpr uint64_t kMemoryEvent = kMailboxEvent + 3;
 
 // The life of an extent. Row: from, column: to; both in the order of tierd_extent_state.
 // clang-format off
@@ -61,12 +62,20 @@ Core::Core(const EngineConfig& config, Parts parts)
       evictor_(parts.evictor),
       memory_(parts.memory),
       state_(std::move(parts.state)),
-      dram_(config.budget_bytes),
+      tiers_(config.extent_bytes),
+      memory_events_(std::move(parts.memory_events)),
+      migrate_bytes_per_s_(config.migrate_bytes_per_s),
       started_ns_(monotonic_ns()),
       next_epoch_ns_(started_ns_ + config.epoch_ms * kNsPerMs) {
     watch_readable(epoll_, mailbox_->poll_fd(), kMailboxEvent);
     watch_readable(epoll_, reader_->poll_fd(), kReaderEvent);
     watch_readable(epoll_, watch_.poll_fd(), kWatchEvent);
+    if (memory_events_.poll_fd() >= 0) watch_readable(epoll_, memory_events_.poll_fd(), kMemoryEvent);
+    for (const TierSpec& spec : config_.tiers) tiers_.add(spec);
+    if (config_.tiers.empty()) tiers_.add({.name = "dram0", .capacity_bytes = config_.budget_bytes});
+    Tier* system = tiers_.find(config_.system_tier);
+    system_tier_ = system != nullptr ? system->number : tiers_.by_speed().front()->number;
+    show_tiers();
 }
 
 Core::~Core() = default;
@@ -122,6 +131,8 @@ void Core::on_event(uint64_t what) {
         reader_->reap([this](const Completion& completion) { on_completion(completion); });
     } else if (what == kWatchEvent) {
         for (int watch : watch_.read()) check_watched(watch);
+    } else if (what == kMemoryEvent) {
+        if (memory_events_.changed()) watch_memory();
     } else if (Client* client = find_client(what)) {
         serve_faults(*client);
     }
@@ -134,6 +145,7 @@ void Core::on_epoch() {
     policy_->epoch(view(), decisions_);
     take_decisions();
     check_policy();
+    tend_tiers();
     check_deadlines();
     advance_jobs();
     map_some_huge();
@@ -154,9 +166,11 @@ bool Core::finished_stopping() {
 }
 
 PolicyView Core::view() {
+    show_tiers();
     return {.extents = table_.used(),
-            .dram = {.capacity_bytes = dram_.capacity_bytes(), .used_bytes = dram_.used_bytes()},
+            .dram = {.capacity_bytes = tiers_.usable_bytes(), .used_bytes = tiers_.used_bytes()},
             .now_ns = monotonic_ns(),
+            .tiers = std::span(tier_infos_).first(tiers_shown_),
             .models = static_cast<uint32_t>(slots_.size())};
 }
 

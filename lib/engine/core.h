@@ -29,16 +29,15 @@
 #include "lib/engine/policy_record.h"
 #include "lib/io/bounce_buffers.h"
 #include "lib/io/reader.h"
+#include "lib/migrate/migrator.h"
 #include "lib/session/wire.h"
 #include "lib/state/state_db.h"
-#include "lib/tier/memory_tier.h"
+#include "lib/tier/memory_events.h"
+#include "lib/tier/tier_table.h"
 
 struct statx;
 
 namespace tierd {
-
-// The number of the one memory tier, in rows and in PolicyView::tiers.
-inline constexpr uint8_t kDramTier = 1;
 
 // Why an extent is being filled; the order is the order of precedence.
 enum class FillReason : uint8_t { demand, read_ahead, preload };
@@ -69,6 +68,14 @@ struct Waiter {
     uint64_t arrived_ns = 0;
 };
 
+// A resident extent on its way to another memory tier. It stays resident and mapped all the while; only its eviction waits.
+// Its memory is granted in both tiers until it has arrived.
+struct Move {
+    uint8_t from = kNoTier;
+    uint8_t to = kNoTier;
+    bool then_evict = false;  // wanted away meanwhile
+};
+
 // Resident extents still to be mapped into a client ahead of its touches.
 struct MapAhead {
     uint64_t client = 0;
@@ -92,6 +99,7 @@ class Core {
         std::unique_ptr<Policy> policy;
         ExtentTable table;
         FileWatch watch;
+        MemoryEvents memory_events;
         Fd epoll;
         wire::Heartbeat* heartbeat;  // the page that clients watch
         Mailbox* mailbox;
@@ -129,6 +137,15 @@ class Core {
     Result<ModelStatus> set_pinned(const std::string& model, bool pinned);
     Result<uint64_t> evict_model(const std::string& model);
     Result<void> set_budget(uint64_t budget_bytes);
+
+    // --- tiers (core_tiers.cc); the machine is looked at by the caller, since that may take a while
+    Result<TierStatus> add_tier(const TierOverride& said, const Topology& topology);
+    Result<TierStatus> resize_tier(const std::string& name, uint64_t capacity_bytes,
+                                   const Topology& topology);
+    // Empties it: a job. `remove`: and forgets it then.
+    Result<JobStatus> drain_tier(const std::string& name, bool remove);
+    Result<JobStatus> cancel_job(uint64_t number);
+    void on_topology(const Topology& topology);
     void add_notes(std::vector<std::string> notes);
 
     // --- policies (core_policy.cc). An object is loaded elsewhere, against tables of policy_room() rows, and put in place here.
@@ -155,6 +172,11 @@ class Core {
     struct Job {
         JobStatus status;
         std::deque<ExtentId> queue;
+        uint8_t drains = kNoTier;  // the tier that it empties
+        bool removes = false;      // and forgets
+        ExtentId next = 0;         // where its pass over the table goes on
+        uint64_t leaving = 0;      // bytes that this pass sent away
+        uint64_t stuck = 0;        // and those that it could not
     };
 
     // core.cc
@@ -207,7 +229,6 @@ class Core {
     void take_decisions();
     Refusal propose_read_ahead(ExtentId id);
     Refusal propose_eviction(ExtentId id);
-    Refusal propose_move(const ProposedMove& move);
     Refusal watch_extent(ExtentId id);
     void count_decision(Proposal proposal, Refusal refusal);
     void begin_policy_epoch();
@@ -228,7 +249,7 @@ class Core {
     bool start_eviction(ExtentId id);
     void release_memory(ExtentId id, bool was_published);
     void on_released(ExtentId id, bool was_published);
-    uint64_t evict_by_age(uint64_t bytes);
+    uint64_t evict_by_age(uint64_t bytes, uint8_t tier = kNoTier);
     void keep_watermark();
 
     // core_huge.cc
@@ -237,6 +258,30 @@ class Core {
     AddressRange next_huge_run(uint64_t& client);
     void map_some_huge();
     void on_mapped_huge(uint64_t client, AddressRange run, int error);
+
+    // core_moves.cc
+    void propose_moves();
+    bool is_exchange(const ProposedMove& down, const ProposedMove& up);
+    Refusal start_move(ExtentId id, uint8_t to, uint32_t priority, bool for_exchange = false);
+    void on_moved(const MoveResult& result);
+    void check_placements();
+    void check_placement(ExtentId id);
+    Migrator& migrator();
+    int preferred_node(ExtentId id);
+    PageRange pages_of(ExtentId id);
+
+    // core_tiers.cc
+    void show_tiers();
+    void tend_tiers();
+    void watch_memory();
+    bool drain_some(Job& job);
+    bool next_pass(Job& job);
+    uint64_t shrink_tier(Tier& tier, uint64_t bytes);
+    void finish_drain(Job& job);
+    uint64_t pinned_in(uint8_t tier);
+    void tell_policy(uint8_t tier);
+    TierStatus describe(const Tier& tier) const;
+    Job* drain_of(uint8_t tier);
 
     // core_files.cc
     void drop_file_if_idle(const std::shared_ptr<WeightFile>& file);
@@ -270,7 +315,16 @@ class Core {
     Worker* memory_;
     std::shared_ptr<StateDb> state_;
 
-    MemoryTier dram_;
+    TierTable tiers_;
+    std::array<tierd_tier_info, TIERD_MAX_TIERS> tier_infos_{};  // what policies see of tiers_
+    size_t tiers_shown_ = 1;                                     // of these, up to the greatest number in use
+    uint8_t system_tier_;                                        // whose capacity is the budget
+    MemoryEvents memory_events_;
+    std::unique_ptr<Migrator> migrator_;  // from the second tier on
+    std::unordered_map<ExtentId, Move> moves_;
+    std::deque<ProposedMove> deferred_moves_;  // the second half of exchanges, until there is room
+    ExtentId next_placement_ = 0;              // to be checked
+    uint64_t migrate_bytes_per_s_;
     EngineCounters counters_;
     FaultProfile profile_;
     std::vector<std::string> notes_;

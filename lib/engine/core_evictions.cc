@@ -12,7 +12,7 @@ namespace tierd {
 // True when `bytes` are free or on their way to be. The policy names the victims; when it does not name
 // enough for a demand miss, the oldest go.
 bool Core::make_room(uint64_t bytes, bool for_demand, ExtentId wanted) {
-    uint64_t coming = dram_.free_bytes() + evicting_bytes_;
+    uint64_t coming = tiers_.free_bytes() + evicting_bytes_;
     if (coming >= bytes) return true;
     uint64_t missing = bytes - coming;
     decisions_.clear();
@@ -33,15 +33,18 @@ bool Core::make_room(uint64_t bytes, bool for_demand, ExtentId wanted) {
 
 // Keeps a little memory free while misses come, so that the next one need not wait for an eviction.
 void Core::keep_watermark() {
-    uint64_t low = std::min(4 * config_.extent_bytes, dram_.capacity_bytes() / 16);
-    if (!everything_fits() && dram_.free_bytes() + evicting_bytes_ < low) make_room(low, false);
+    uint64_t low = std::min(4 * config_.extent_bytes, tiers_.usable_bytes() / 16);
+    if (!everything_fits() && tiers_.free_bytes() + evicting_bytes_ < low) make_room(low, false);
 }
 
-uint64_t Core::evict_by_age(uint64_t bytes) {
+// Of one tier, or of all.
+uint64_t Core::evict_by_age(uint64_t bytes, uint8_t tier) {
     std::vector<std::pair<uint64_t, ExtentId>> candidates;
     for (ExtentId id = 0; id < table_.size(); id++) {
         const tierd_extent& row = table_[id];
-        if (row.state == TIERD_EXTENT_RESIDENT && (row.flags & TIERD_EXTENT_PINNED) == 0)
+        bool here = tier == kNoTier || row.tier == tier;
+        if (here && row.state == TIERD_EXTENT_RESIDENT && (row.flags & TIERD_EXTENT_PINNED) == 0 &&
+            !moves_.contains(id))
             candidates.emplace_back(std::max(row.last_touch_ns, row.filled_ns), id);
     }
     std::sort(candidates.begin(), candidates.end());
@@ -67,13 +70,19 @@ bool Core::free_huge_page() {
     return oldest != kNoExtent && start_eviction(oldest);
 }
 
-// False when the extent may not go: not resident, pinned, or no extent at all.
+// False when the extent may not go: not resident, pinned, or no extent at all. One that is on its way to another tier
+// goes at the end of that.
 bool Core::start_eviction(ExtentId id) {
     WeightFile* file = owner_of(id);
     if (file == nullptr) return false;
     tierd_extent& row = table_[id];
     if (row.state != TIERD_EXTENT_RESIDENT || ((row.flags & TIERD_EXTENT_PINNED) != 0 && !file->changed))
         return false;
+    if (auto move = moves_.find(id); move != moves_.end()) {
+        move->second.then_evict = true;
+        migrator().cancel(id);
+        return false;
+    }
     if ((row.flags & TIERD_EXTENT_UNTOUCHED) != 0) counters_.fills_wasted++;
     release_memory(id, true);
     return true;
@@ -100,7 +109,7 @@ void Core::release_memory(ExtentId id, bool was_published) {
 void Core::on_released(ExtentId id, bool was_published) {
     WeightFile& file = file_of(id);
     evicting_bytes_ -= file.memory_of(id);
-    dram_.give_back(file.memory_of(id));
+    tiers_.give_back(table_[id].tier, file.memory_of(id));
     if (was_published) {
         counters_.evictions++;
         counters_.bytes_evicted += file.bytes_in(id);

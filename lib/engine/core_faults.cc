@@ -149,7 +149,7 @@ void Core::map_some_ahead() {
 // While all that is in use fits, every touch that can be spared is; when it does not, first touches of what
 // was read ahead are left to be seen, since they tell the policy where each pass is.
 bool Core::everything_fits() const {
-    return attached_bytes_ <= dram_.capacity_bytes();
+    return attached_bytes_ <= tiers_.usable_bytes();
 }
 
 void Core::check_deadlines() {

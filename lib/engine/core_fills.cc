@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,7 +45,8 @@ void Core::pump() {
             if (begun == Started::no_room) coming = make_room(queued_demand_bytes(), true);
             if (begun == Started::no_huge_page) coming = free_huge_page();
             if (begun == Started::no_buffer) coming = true;
-            if (begun != Started::yes && (coming || evicting_bytes_ > 0 || reads_in_flight_ > 0)) break;
+            bool moving = evicting_bytes_ > 0 || reads_in_flight_ > 0 || !moves_.empty();
+            if (begun != Started::yes && (coming || moving)) break;
             if (begun != Started::yes) abandon_fill(id);  // nothing can ever be freed for it
         }
         demand_.pop_front();
@@ -57,7 +59,7 @@ void Core::pump() {
         }
         pump_preloads();
         while (!will_need_.empty() && reads_in_flight_ < config_.io_depth && ahead_.empty() &&
-               dram_.free_bytes() >= config_.extent_bytes && pump_one(will_need_, FillReason::preload)) {
+               tiers_.free_bytes() >= config_.extent_bytes && pump_one(will_need_, FillReason::preload)) {
         }
     }
     reader_->flush();
@@ -114,7 +116,8 @@ Started Core::start_fill(ExtentId id, FillReason reason) {
     Fill fill;
     fill.reason = reason;
     fill.started_ns = monotonic_ns();
-    if (!dram_.grant(file.memory_of(id))) return Started::no_room;
+    uint8_t tier = tiers_.grant(file.memory_of(id));
+    if (tier == kNoTier) return Started::no_room;
     Started refused = Started::yes;
     if (file.bounces(id)) {
         fill.bounce = bounce_.take();
@@ -123,11 +126,11 @@ Started Core::start_fill(ExtentId id, FillReason reason) {
         refused = Started::no_huge_page;
     }
     if (refused != Started::yes) {
-        dram_.give_back(file.memory_of(id));
+        tiers_.give_back(tier, file.memory_of(id));
         return refused;
     }
     set_state(id, TIERD_EXTENT_FILLING);
-    table_[id].tier = kDramTier;
+    table_[id].tier = tier;
     fills_[id] = std::move(fill);
     reads_in_flight_++;
     if (!issue_read(id)) {
@@ -161,6 +164,10 @@ uint32_t Core::part_bytes(ExtentId id, uint32_t part) {
 bool Core::issue_read(ExtentId id) {
     WeightFile& file = file_of(id);
     Fill& fill = fills_[id];
+    PreferNode prefer(preferred_node(id));
+    // The kernel's own threads may issue the read, and know nothing of what this one prefers.
+    if (fill.bounce == nullptr && preferred_node(id) >= 0)
+        ::madvise(file.arena.at(file.offset_of(id)), file.memory_of(id), MADV_POPULATE_WRITE);
     uint32_t parts = fill.bounce == nullptr ? 1 : (file.bytes_in(id) + kPartBytes - 1) / kPartBytes;
     fill.failure = 0;
     for (uint32_t part = 0; part < parts; part++) {
@@ -193,6 +200,7 @@ void Core::on_part(ExtentId id, uint32_t part, int64_t result) {
     Fill& fill = fills_[id];
     uint32_t wanted = part_bytes(id, part);
     if (result == wanted && fill.bounce != nullptr) {
+        PreferNode prefer(preferred_node(id));
         ssize_t stored = ::pwrite(file.arena.writable_fd(), fill.bounce + part * kPartBytes, wanted,
                                   static_cast<off_t>(file.offset_of(id) + part * kPartBytes));
         if (stored != wanted) result = stored < 0 ? -errno : -EIO;  // part of a page must never be shown

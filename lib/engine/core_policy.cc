@@ -27,7 +27,7 @@ constexpr uint32_t kLeastRows = 64 * 1024;
 void Core::take_decisions() {
     if (observer_) observer_->proposed(view(), decisions_);
     for (ExtentId id : decisions_.evict) count_decision(Proposal::evict, propose_eviction(id));
-    for (const ProposedMove& move : decisions_.moves) count_decision(Proposal::move, propose_move(move));
+    propose_moves();
     for (size_t i = 0; i < decisions_.watch.size(); i++)
         count_decision(Proposal::watch,
                        i < kMaxWatch ? watch_extent(decisions_.watch[i]) : Refusal::too_many);
@@ -51,13 +51,6 @@ Refusal Core::propose_eviction(ExtentId id) {
     return Refusal::none;
 }
 
-// One tier is all there is, so there is nowhere to go.
-Refusal Core::propose_move(const ProposedMove& move) {
-    if (owner_of(move.extent) == nullptr) return Refusal::unknown_extent;
-    if (move.tier != kDramTier) return Refusal::no_such_tier;
-    return table_[move.extent].state == TIERD_EXTENT_RESIDENT ? Refusal::same_tier : Refusal::not_resident;
-}
-
 // What was wished for first is touched first: the surplus is what comes last.
 Refusal Core::propose_read_ahead(ExtentId id) {
     WeightFile* file = owner_of(id);
@@ -78,6 +71,8 @@ Refusal Core::watch_extent(ExtentId id) {
     bool mapped = table_[id].state == TIERD_EXTENT_RESIDENT && (table_[id].flags & TIERD_EXTENT_MAPPED) != 0;
     if (!mapped || !file->bounces(id)) return Refusal::not_mapped;
     if (file->changed) return Refusal::changed;
+    if (moves_.contains(id)) return Refusal::on_its_way;
+    PreferNode prefer(preferred_node(id));
     // A page that could not be put back is missed by the next CONTINUE, which has the extent read again.
     if (auto renewed = file->arena.renew_page(file->offset_of(id)); !renewed) {
         spdlog::warn("{}", renewed.error().text());
@@ -115,10 +110,9 @@ void Core::publish_usage() {
         row.last_touch_ns = file->last_touch_ns;
         row.sessions = file->clients;
     }
-    tierd_tier_info& dram = record_.tables->tiers()[kDramTier];
-    dram.capacity_bytes = dram_.capacity_bytes();
-    dram.used_bytes = dram_.used_bytes();
-    dram.kind = TIERD_KIND_DRAM;
+    show_tiers();
+    for (uint8_t number = 1; number < TIERD_MAX_TIERS; number++)
+        record_.tables->tiers()[number] = tier_infos_[number];
 }
 
 void Core::tell_first_session(WeightFile& file, const Client& client) {

@@ -18,9 +18,9 @@ EngineStatus Core::status() const {
     status.version = TIERD_VERSION;
     status.uptime_ns = monotonic_ns() - started_ns_;
     status.policy = policy_->name();
-    status.budget_bytes = dram_.capacity_bytes();
-    status.resident_bytes = dram_.used_bytes();
-    status.resident_peak_bytes = dram_.peak_bytes();
+    status.budget_bytes = tiers_.capacity_bytes();
+    status.resident_bytes = tiers_.used_bytes();
+    status.resident_peak_bytes = tiers_.peak_bytes();
     status.pinned_bytes = pinned_bytes_;
     status.models = files_.size();
     status.sessions = clients_.size();
@@ -81,10 +81,9 @@ std::vector<SessionStatus> Core::sessions() const {
 }
 
 std::vector<TierStatus> Core::tiers() const {
-    return {{.name = "dram0",
-             .kind = "dram",
-             .capacity_bytes = dram_.capacity_bytes(),
-             .used_bytes = dram_.used_bytes()}};
+    std::vector<TierStatus> list;
+    for (const Tier* tier : tiers_.by_speed()) list.push_back(describe(*tier));
+    return list;
 }
 
 // All parts of a model by its name, or one file by path or number. Many checkpoints call their file
@@ -194,7 +193,7 @@ Result<JobStatus> Core::job(uint64_t number) {
 
 void Core::advance_jobs() {
     for (auto& [number, job] : jobs_) {
-        if (job.status.finished) continue;
+        if (job.status.finished || job.drains != kNoTier) continue;
         uint64_t queued_bytes = 0;
         for (ExtentId id : job.queue)
             if (owner_of(id) != nullptr && table_[id].state != TIERD_EXTENT_RESIDENT)
@@ -213,7 +212,7 @@ Result<ModelStatus> Core::set_pinned(const std::string& model, bool pinned) {
     uint64_t more = 0;
     for (auto& file : files) more += file->pinned ? 0 : file->memory_bytes();
     uint64_t keep_free = kMinBudgetExtents * config_.extent_bytes;
-    if (pinned && pinned_bytes_ + more + keep_free > dram_.capacity_bytes())
+    if (pinned && pinned_bytes_ + more + keep_free > tiers_.usable_bytes())
         return fail(
             Code::no_space, "pin", model,
             fmt::format(
@@ -249,8 +248,9 @@ Result<void> Core::set_budget(uint64_t budget_bytes) {
     if (budget_bytes < least)
         return fail(Code::bad_input, "set the budget to", format_bytes(budget_bytes),
                     fmt::format("give at least {}", format_bytes(least)));
-    dram_.resize(budget_bytes);
-    uint64_t used = dram_.used_bytes();
+    tiers_.resize(system_tier_, budget_bytes);
+    if (tiers_.count() > 1) return {};  // tend_tiers() brings it within its capacity
+    uint64_t used = tiers_.used_bytes();
     if (used > budget_bytes + evicting_bytes_) {
         // make_room() counts what is free; being over the budget is being short by as much.
         uint64_t over = used - budget_bytes - evicting_bytes_;

@@ -22,10 +22,11 @@ enum class Refusal : uint8_t {
     not_mapped,  // a watch of what is not mapped, or only by huge pages
     too_many,    // of this kind in an epoch
     changed,     // the file did
+    on_its_way,  // to another tier
 };
-inline constexpr std::array<const char*, 11> kRefusalNames{
-    "none",      "unknown extent", "not absent", "not resident", "pinned",      "no such tier",
-    "same tier", "tier full",      "not mapped", "too many",     "file changed"};
+inline constexpr std::array<const char*, 12> kRefusalNames{
+    "none",      "unknown extent", "not absent", "not resident", "pinned",       "no such tier",
+    "same tier", "tier full",      "not mapped", "too many",     "file changed", "on its way"};
 
 enum class Proposal : uint8_t { read_ahead, evict, move, watch };
 inline constexpr std::array<const char*, 4> kProposalNames{"read ahead", "evict", "move", "watch"};

@@ -125,21 +125,26 @@ class ThreadedEngine final : public Engine {
         if (!bounce) return std::unexpected(bounce.error());
         auto watch = FileWatch::make();
         if (!watch) return std::unexpected(watch.error());
+        auto memory_events = MemoryEvents::open();
+        if (!memory_events && config_.tiers.size() > 1)
+            notes_.push_back("memory that comes and goes is not noticed: " + memory_events.error().text());
         Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
         if (!epoll) return os_error("epoll");
         open_state();
-        core_ = std::make_unique<Core>(config_, Core::Parts{.reader = std::move(*reader),
-                                                            .bounce = std::move(*bounce),
-                                                            .policy = make_builtin_policy(config_.policy),
-                                                            .table = std::move(*table),
-                                                            .watch = std::move(*watch),
-                                                            .epoll = std::move(epoll),
-                                                            .heartbeat = heartbeat_.page(),
-                                                            .mailbox = &mailbox_,
-                                                            .evictor = &evictor_,
-                                                            .memory = &memory_,
-                                                            .state = state_,
-                                                            .grow_policy = [this] { grow_policy(); }});
+        core_ = std::make_unique<Core>(
+            config_, Core::Parts{.reader = std::move(*reader),
+                                 .bounce = std::move(*bounce),
+                                 .policy = make_builtin_policy(config_.policy),
+                                 .table = std::move(*table),
+                                 .watch = std::move(*watch),
+                                 .memory_events = memory_events ? std::move(*memory_events) : MemoryEvents(),
+                                 .epoll = std::move(epoll),
+                                 .heartbeat = heartbeat_.page(),
+                                 .mailbox = &mailbox_,
+                                 .evictor = &evictor_,
+                                 .memory = &memory_,
+                                 .state = state_,
+                                 .grow_policy = [this] { grow_policy(); }});
         core_->add_notes(arenas_.notes());
         core_->add_notes(notes_);
         thread_ = std::thread([this] {
@@ -268,6 +273,25 @@ class ThreadedEngine final : public Engine {
         auto gone = ask<Result<void>>([](Core& core) { return core.unload_policy(); });
         if (!gone) return std::unexpected(gone.error());
         return policy();
+    }
+    // The machine is looked at here, on the caller's thread.
+    Result<TierStatus> add_tier(const TierOverride& said) override {
+        return ask<Result<TierStatus>>(
+            [said, topology = read_topology()](Core& core) { return core.add_tier(said, topology); });
+    }
+    Result<TierStatus> resize_tier(const std::string& name, uint64_t capacity_bytes) override {
+        return ask<Result<TierStatus>>([=, topology = read_topology()](Core& core) {
+            return core.resize_tier(name, capacity_bytes, topology);
+        });
+    }
+    Result<JobStatus> drain_tier(const std::string& name) override {
+        return ask<Result<JobStatus>>([name](Core& core) { return core.drain_tier(name, false); });
+    }
+    Result<JobStatus> remove_tier(const std::string& name) override {
+        return ask<Result<JobStatus>>([name](Core& core) { return core.drain_tier(name, true); });
+    }
+    Result<JobStatus> cancel(uint64_t job) override {
+        return ask<Result<JobStatus>>([job](Core& core) { return core.cancel_job(job); });
     }
 
   private:

@@ -15,12 +15,18 @@
 #include "lib/arena/arena_store.h"
 #include "lib/engine/control.h"
 #include "lib/session/handler.h"
+#include "lib/tier/tier_spec.h"
 
 namespace tierd {
 
 struct EngineConfig {
-    uint64_t budget_bytes = 0;        // at least kMinBudgetExtents extents
-    uint64_t extent_bytes = 2 << 20;  // power of two, 64 KiB to 2 MiB
+    uint64_t budget_bytes = 0;          // at least kMinBudgetExtents extents
+    std::vector<TierSpec> tiers = {};   // empty: the budget is the one tier, dram0
+    std::string system_tier = "dram0";  // whose capacity the budget is
+    uint32_t tier_share_percent = 75;   // of a node that appears at run time
+    bool follow_memory = false;         // nodes that appear are taken into use
+    uint64_t migrate_bytes_per_s = 0;   // moves between tiers; 0: as fast as the memory is
+    uint64_t extent_bytes = 2 << 20;    // power of two, 64 KiB to 2 MiB
     HugePages huge_pages = HugePages::automatic;
     uint32_t io_depth = 8;  // read-ahead keeps at most so many reads under way; demand is not held back by it
     bool direct_io = true;

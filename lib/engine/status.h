@@ -29,9 +29,13 @@ struct EngineCounters {
     uint64_t fall_backs_ordered = 0;   // ranges given back to the kernel's mapping on tierd's order
     uint64_t decisions_refused = 0;    // policy proposals that failed validation
     uint64_t sessions_opened = 0;
-    uint64_t extents_watched = 0;   // mapped extents whose next touch was made to be seen
-    uint64_t huge_mappings = 0;     // extents that stay, mapped by one entry of the page table
-    uint64_t slowest_fault_ns = 0;  // arrival to CONTINUE
+    uint64_t moves = 0;  // extents that went from one memory tier to another
+    uint64_t bytes_moved = 0;
+    uint64_t moves_refused = 0;         // by the kernel: no memory in the node, pages in use
+    uint64_t placements_corrected = 0;  // extents found in another node than we left them in
+    uint64_t extents_watched = 0;       // mapped extents whose next touch was made to be seen
+    uint64_t huge_mappings = 0;         // extents that stay, mapped by one entry of the page table
+    uint64_t slowest_fault_ns = 0;      // arrival to CONTINUE
 };
 
 struct EngineStatus {
@@ -86,6 +90,11 @@ struct TierStatus {
     std::string kind;  // hbm, dram, cxl
     uint64_t capacity_bytes = 0;
     uint64_t used_bytes = 0;
+    std::vector<int> nodes = {};  // memory nodes; empty: wherever the kernel puts it
+    uint64_t latency_ns = 0;      // of a read; 0: unknown, as below
+    uint64_t bandwidth_bytes_per_s = 0;
+    std::string figures = "unknown";  // firmware, measured, declared, unknown
+    std::string state = "open";       // open, draining, closed
 };
 
 // One stage of serving faults; see fault_profile.h.
@@ -167,7 +176,7 @@ struct ModelDetail {
     std::vector<TensorStatus> tensors;
 };
 
-// A long piece of work: preload.
+// A long piece of work: preload, or a drain.
 struct JobStatus {
     uint64_t job = 0;
     std::string what;  // "preload gemma.gguf"

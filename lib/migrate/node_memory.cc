@@ -53,7 +53,18 @@ Result<Placement> find_pages(const PageRange& range) {
     return placement;
 }
 
+// mincore(2) looks into the memory file without touching it. The pages of a hugetlb file have no such look-up; they are
+// read in place, so they are mapped.
+static bool all_in_memory(const PageRange& range) {
+    constexpr uint64_t kPage = 4096;
+    std::vector<unsigned char> there(range.length_bytes / kPage);
+    if (::mincore(range.at, range.length_bytes, there.data()) != 0) return false;
+    return std::ranges::all_of(there, [](unsigned char one) { return (one & 1) != 0; });
+}
+
 Result<void> map_pages(const PageRange& range) {
+    if (!all_in_memory(range))
+        return std::unexpected(Error{Code::gone, ENOENT, "map pages to be moved", {}, {}});
     if (::madvise(range.at, range.length_bytes, MADV_POPULATE_READ) != 0)
         return os_error("map pages to be moved");
     return {};

@@ -39,8 +39,8 @@ Result<void> find_nodes(const PageRange& range, std::span<int> nodes);
 // The same, summed up.
 Result<Placement> find_pages(const PageRange& range);
 
-// Makes this process's page table show the range. For ranges that are wholly in memory: of a hole it would make
-// pages of zeros.
+// Makes this process's page table show the range. Errors: gone where not all of it is in memory; it is left alone then, since
+// a touch would fill the hole with zeros. Nobody may punch a hole meanwhile.
 Result<void> map_pages(const PageRange& range);
 
 // Asks for the page at each address to be moved to the node at the same index, pages that other processes have mapped

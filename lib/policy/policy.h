@@ -109,6 +109,10 @@ class Policy {
     virtual void reclaim(const PolicyView& view, uint64_t needed_bytes, bool for_demand,
                          PolicyDecisions& out) = 0;
 
+    // A memory tier came, went, grew, shrank, or is to be emptied; its number's entry in `view.tiers` says what it is
+    // now. Before anything is placed by the new state.
+    virtual void tier_change(const PolicyView&, uint8_t, PolicyDecisions&) {}
+
     // Every epoch (100 ms unless configured).
     virtual void epoch(const PolicyView& view, PolicyDecisions& out) = 0;
 

@@ -537,12 +537,18 @@ BOOST_AUTO_TEST_CASE(the_openapi_description_is_true) {
             for (char& c : upper) c = static_cast<char>(std::toupper(c));
             described.insert(upper + " " + path);
             std::string target = path;
+            bool tier = target.starts_with("/v1/tiers/");
             if (size_t at = target.find("{name}"); at != std::string::npos)
-                target.replace(at, 6, "gemma.gguf");
+                target.replace(at, 6, tier ? "cxl2" : "gemma.gguf");
             if (size_t at = target.find("{job}"); at != std::string::npos) target.replace(at, 5, "5");
             std::string body = path == "/v1/policy" ? R"({"name":"fifo","object":"aGk=","knobs":{"depth":4}})"
                                                     : R"({"bytes":"2GiB"})";
-            Answer answer = served.ask(upper, target, operation.contains("requestBody") ? body : "");
+            if (!operation.contains("requestBody"))
+                body.clear();
+            else if (const json& form = operation["requestBody"]["content"]["application/json"];
+                     form.contains("example"))
+                body = form["example"].dump();
+            Answer answer = served.ask(upper, target, body);
             const json& responses = operation.at("responses");
             BOOST_REQUIRE_MESSAGE(responses.contains(std::to_string(answer.status)),
                                   path << ": " << answer.status);

@@ -71,7 +71,13 @@ class FakeControl : public Control {
         known = {model};
 
         attached = {{7, 4242, 1000, "llama-server", 1, 4 * kGiB, 17, 30, 12'500'000, false}};
-        memory = {{"dram0", "dram", 8 * kGiB, 3 * kGiB}};
+        TierStatus dram;
+        dram.name = "dram0";
+        dram.kind = "dram";
+        dram.capacity_bytes = 8 * kGiB;
+        dram.used_bytes = 3 * kGiB;
+        dram.nodes = {0};
+        memory = {dram};
         layers = {{-1, kGiB, kGiB, 9}, {0, kGiB, kGiB, 8}, {1, 2 * kGiB, kGiB, 4}};
         inside = {{"token_embd.weight", "F16", "embedding", -1, -1, kGiB, kGiB},
                   {"blk.0.attn_q.weight", "Q8_0", "attention", 0, -1, kGiB, kGiB},
@@ -153,6 +159,46 @@ class FakeControl : public Control {
     Result<PolicyStatus> unload_policy() override {
         note("unload");
         return deciding;
+    }
+    Result<TierStatus> add_tier(const TierOverride& said) override {
+        note("add tier " + said.name);
+        if (said.name == "dram0")
+            return fail(Code::bad_input, "add tier", said.name, "there is one of that name");
+        TierStatus tier;
+        tier.name = said.name;
+        tier.kind = tier_kind_name(said.kind.value_or(TierKind::dram));
+        tier.capacity_bytes = said.capacity_bytes.value_or(0);
+        if (said.node) tier.nodes = {*said.node};
+        tier.latency_ns = said.latency_ns.value_or(0);
+        tier.bandwidth_bytes_per_s = said.bandwidth_bytes_per_s.value_or(0);
+        return tier;
+    }
+    Result<TierStatus> resize_tier(const std::string& name, uint64_t capacity_bytes) override {
+        note("resize tier " + name + " " + std::to_string(capacity_bytes));
+        if (name == "nowhere") return fail(Code::not_found, "find tier", name, "the tiers are dram0");
+        TierStatus tier = memory.front();
+        tier.capacity_bytes = capacity_bytes;
+        return tier;
+    }
+    Result<JobStatus> drain_tier(const std::string& name) override {
+        note("drain tier " + name);
+        if (name == "dram0")
+            return fail(Code::no_space, "drain tier", name, "it is the only open memory tier");
+        work.what = "drain " + name;
+        return work;
+    }
+    Result<JobStatus> remove_tier(const std::string& name) override {
+        note("remove tier " + name);
+        work.what = "remove " + name;
+        return work;
+    }
+    Result<JobStatus> cancel(uint64_t number) override {
+        note("cancel " + std::to_string(number));
+        if (number != work.job)
+            return fail(Code::not_found, "cancel job", std::to_string(number), "no such job");
+        work.finished = true;
+        work.error = "cancelled";
+        return work;
     }
 
     std::vector<std::string> calls() {

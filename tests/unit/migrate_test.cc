@@ -98,6 +98,17 @@ BOOST_AUTO_TEST_CASE(a_page_that_is_not_mapped_here_is_mapped_before_it_is_looke
     BOOST_TEST(find_pages(range).value().absent_bytes == 0u);
 }
 
+BOOST_AUTO_TEST_CASE(a_hole_is_refused_and_stays_a_hole) {
+    Pages pages(16 * 4096);
+    ::fallocate(pages.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096);
+    auto result = carry_one({.range = pages.range(), .to = {0}});
+    BOOST_TEST((result.outcome == MoveOutcome::refused));
+    BOOST_TEST(result.error == ENOENT);
+    struct stat st{};
+    ::fstat(pages.fd(), &st);
+    BOOST_TEST(st.st_blocks * 512 == 15 * 4096);
+}
+
 BOOST_AUTO_TEST_CASE(what_is_there_already_has_moved_without_moving) {
     Pages pages(512 * 4096);
     auto result = carry_one({.tag = 5, .range = pages.range(), .to = {node_here(pages)}});

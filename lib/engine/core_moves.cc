@@ -1,0 +1,162 @@
+// core_moves.cc - the engine's thread, from a proposed move to an extent in another memory tier; and what is believed of
+// places, checked.
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "lib/base/bytes.h"
+#include "lib/base/clock.h"
+#include "lib/engine/core.h"
+
+namespace tierd {
+
+namespace {
+
+constexpr size_t kMovesInFlight = 64;      // waiting or under way; what is proposed beyond is forgotten
+constexpr uint32_t kPlacementRows = 4096;  // looked at in an epoch
+constexpr uint32_t kPlacementChecks = 32;  // of them asked of the kernel: some 100 µs
+constexpr uint64_t kUnknownBandwidth = 4 * kGiB;  // of a declared tier that has no figure
+
+uint64_t bandwidth_of(const Tier& tier) {
+    return tier.spec.bandwidth_bytes_per_s > 0 ? tier.spec.bandwidth_bytes_per_s : kUnknownBandwidth;
+}
+
+}  // namespace
+
+// Made when there is first something to move: a machine with one tier has no such thread.
+Migrator& Core::migrator() {
+    if (!migrator_)
+        migrator_ = std::make_unique<Migrator>(
+            [mailbox = mailbox_](const MoveResult& result) {
+                mailbox->post([result](Core& core) { core.on_moved(result); });
+            },
+            migrate_bytes_per_s_);
+    return *migrator_;
+}
+
+// Where fresh pages of the extent are to come from; -1: from wherever the kernel takes them by itself.
+int Core::preferred_node(ExtentId id) {
+    const Tier* tier = tiers_.find(table_[id].tier);
+    bool by_kernel = tier == nullptr || tier->number == system_tier_ || tier->spec.nodes.empty();
+    return by_kernel ? -1 : tier->spec.nodes.front();
+}
+
+PageRange Core::pages_of(ExtentId id) {
+    WeightFile& file = file_of(id);
+    return {file.arena.at(file.offset_of(id)), file.memory_of(id), file.arena.page_bytes()};
+}
+
+// Of an exchange, what goes down stands directly before what comes up for it.
+bool Core::is_exchange(const ProposedMove& down, const ProposedMove& up) {
+    return owner_of(down.extent) != nullptr && owner_of(up.extent) != nullptr &&
+           up.tier == table_[down.extent].tier && down.tier == table_[up.extent].tier && up.tier != down.tier;
+}
+
+// Carries out what the policy proposed, where it may be. The second half of an exchange waits until the first has made
+// room.
+void Core::propose_moves() {
+    const auto& moves = decisions_.moves;
+    for (size_t i = 0; i < moves.size(); i++) {
+        bool pair = i + 1 < moves.size() && is_exchange(moves[i], moves[i + 1]);
+        Refusal refusal = moves_.size() >= kMovesInFlight
+                              ? Refusal::too_many
+                              : start_move(moves[i].extent, moves[i].tier, moves[i].priority, pair);
+        count_decision(Proposal::move, refusal);
+        if (!pair) continue;
+        count_decision(Proposal::move, refusal);
+        if (refusal == Refusal::none) deferred_moves_.push_back(moves[i + 1]);
+        i++;
+    }
+}
+
+Refusal Core::start_move(ExtentId id, uint8_t to, uint32_t priority, bool for_exchange) {
+    WeightFile* file = owner_of(id);
+    if (file == nullptr) return Refusal::unknown_extent;
+    if (file->changed) return Refusal::changed;
+    Tier* target = tiers_.find(to);
+    if (target == nullptr || target->closed) return Refusal::no_such_tier;
+    const tierd_extent& row = table_[id];
+    if (row.state != TIERD_EXTENT_RESIDENT) return Refusal::not_resident;
+    if (moves_.contains(id)) return Refusal::on_its_way;
+    if (row.tier == to) return Refusal::same_tier;
+    if (!tiers_.grant_in(to, file->memory_of(id), for_exchange)) return Refusal::tier_full;
+    const Tier& source = *tiers_.find(row.tier);
+    uint64_t bandwidth = std::min(bandwidth_of(source), bandwidth_of(*target));
+    moves_[id] = {.from = row.tier, .to = to};
+    migrator().move({.tag = id,
+                     .range = pages_of(id),
+                     .to = target->spec.nodes,
+                     .from = source.spec.nodes,
+                     .modelled_ns = file->memory_of(id) * kNsPerSecond / bandwidth,
+                     .priority = priority,
+                     .keep = slots_[file->slot]});
+    return Refusal::none;
+}
+
+void Core::on_moved(const MoveResult& result) {
+    auto id = static_cast<ExtentId>(result.tag);
+    Move move = moves_.extract(id).mapped();
+    WeightFile& file = file_of(id);
+    bool arrived = result.outcome == MoveOutcome::moved;
+    tiers_.give_back(arrived ? move.from : move.to, file.memory_of(id));
+    if (arrived) {
+        table_[id].tier = move.to;
+        counters_.moves++;
+        counters_.bytes_moved += file.memory_of(id);
+    } else if (result.outcome != MoveOutcome::cancelled) {
+        counters_.moves_refused++;
+        spdlog::debug("extent {} of {} stays in its tier: {}", id - file.first_extent, file.path,
+                      move_error_text(result.error));
+        // Pages that are here and there, or lost, are read again.
+        move.then_evict |= result.outcome == MoveOutcome::scattered || result.error == ENOENT;
+    }
+    if (move.then_evict || file.changed) start_eviction(id);
+    for (size_t left = deferred_moves_.size(); left > 0; left--) {
+        ProposedMove waiting = deferred_moves_.front();
+        deferred_moves_.pop_front();
+        bool can =
+            owner_of(waiting.extent) != nullptr && table_[waiting.extent].state == TIERD_EXTENT_RESIDENT;
+        if (!can) continue;
+        bool full = start_move(waiting.extent, waiting.tier, waiting.priority) == Refusal::tier_full;
+        if (full && !moves_.empty()) deferred_moves_.push_back(waiting);
+    }
+}
+
+// Others may move our pages: the kernel when memory goes offline or is short, an administrator. So where an extent is
+// believed to be is looked up from time to time, all of them in turn.
+void Core::check_placements() {
+    uint32_t rows = table_.size(), asked = 0;
+    for (uint32_t looked = 0; looked < std::min(rows, kPlacementRows) && asked < kPlacementChecks; looked++) {
+        if (next_placement_ >= rows) next_placement_ = 0;
+        ExtentId id = next_placement_++;
+        if (table_[id].state != TIERD_EXTENT_RESIDENT || moves_.contains(id)) continue;
+        check_placement(id);
+        asked++;
+    }
+}
+
+// By its first page. Found in another tier it counts there, where there is room for it; else it goes.
+void Core::check_placement(ExtentId id) {
+    const Tier* believed = tiers_.find(table_[id].tier);
+    if (believed == nullptr || believed->spec.nodes.empty() || owner_of(id) == nullptr) return;
+    PageRange first = pages_of(id);
+    first.length_bytes = std::min(first.length_bytes, first.page_bytes);
+    if (auto mapped = map_pages(first); !mapped) {
+        if (mapped.error().err == ENOENT) start_eviction(id);  // lost; the next touch reads it again
+        return;
+    }
+    auto placed = find_pages(first);
+    if (!placed || placed->bytes_off(believed->spec.nodes) == 0) return;
+    counters_.placements_corrected++;
+    Tier* real = tiers_.find_by_node(placed->bytes_on.begin()->first);
+    uint64_t bytes = file_of(id).memory_of(id);
+    if (real == nullptr || !tiers_.grant_in(real->number, bytes)) {
+        start_eviction(id);
+        return;
+    }
+    tiers_.give_back(believed->number, bytes);
+    table_[id].tier = real->number;
+}
+
+}  // namespace tierd
