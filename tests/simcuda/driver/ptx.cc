@@ -8,6 +8,8 @@
 namespace simcuda {
 namespace {
 
+constexpr uint32_t kMaxParamBytes = 32764;  // of one kernel, as PTX has it
+
 // The text as words, comments left out; each of ( ) [ ] , ; { } is a word of its own.
 class Words {
   public:
@@ -107,6 +109,7 @@ std::optional<PtxEntry> entry(Words& words) {
         std::optional<simcuda_param> read = param(words, at, &last);
         if (!read) return std::nullopt;
         at = read->offset_bytes + read->size_bytes;
+        if (at > kMaxParamBytes) return std::nullopt;
         found.params.push_back(*read);
     }
     return found;
