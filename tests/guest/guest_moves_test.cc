@@ -111,14 +111,18 @@ BOOST_AUTO_TEST_CASE(without_the_privilege_pages_of_several_mappings_are_refused
 }
 
 BOOST_AUTO_TEST_CASE(what_does_not_fit_into_a_node_is_brought_back_whole) {
-    // More than the HBM node's 384 MiB could take beside what is there.
-    SharedPages filler(320 * kMiB, kHbm);
-    SharedPages pages(96 * kMiB, kDram);
-    auto result = carry_one(pages, kDram, kHbm);
-    BOOST_TEST((result.outcome == MoveOutcome::refused || result.outcome == MoveOutcome::scattered));
-    BOOST_TEST(result.error != 0);
-    BOOST_TEST(pages.right());
-    if (result.outcome == MoveOutcome::refused) BOOST_TEST(pages.bytes_on(kHbm) == 0u);
+    constexpr int kLate = 3;
+    guest::plug_memory("small", kLate, 128);
+    {
+        SharedPages filler(112 * kMiB, kLate);
+        SharedPages pages(24 * kMiB, kDram);
+        auto result = carry_one(pages, kDram, kLate);
+        BOOST_TEST((result.outcome == MoveOutcome::refused || result.outcome == MoveOutcome::scattered));
+        BOOST_TEST(result.error != 0);
+        BOOST_TEST(pages.right());
+        if (result.outcome == MoveOutcome::refused) BOOST_TEST(pages.bytes_on(kLate) == 0u);
+    }
+    guest::pull_memory("small", kLate);
 }
 
 BOOST_AUTO_TEST_CASE(tiers_are_named_from_the_firmwares_figures) {

@@ -31,6 +31,10 @@ void wait_until(const std::string& what, Done done) {
     throw std::runtime_error("waited 20 s for: " + what);
 }
 
+bool is_online(int block) {
+    return first_line(std::string(kBlocks) + "/memory" + std::to_string(block) + "/state") == "online";
+}
+
 }  // namespace
 
 std::string first_line(const std::string& path) {
@@ -68,15 +72,23 @@ void plug_memory(const std::string& id, int node, uint64_t mib) {
     size_t more = mib / 128;
     tell_monitor("object_add memory-backend-ram,id=mem-" + id + ",size=" + std::to_string(mib) + "M");
     tell_monitor("device_add pc-dimm,id=" + id + ",memdev=mem-" + id + ",node=" + std::to_string(node));
-    wait_until("memory in node " + std::to_string(node),
-               [&] { return memory_blocks(node).size() == before + more; });
+    wait_until("memory in node " + std::to_string(node), [&] {
+        auto blocks = memory_blocks(node);
+        auto nodes = online_nodes();
+        return blocks.size() == before + more && std::ranges::all_of(blocks, is_online) &&
+               std::ranges::find(nodes, node) != nodes.end();
+    });
 }
 
 void pull_memory(const std::string& id, int node) {
     size_t before = memory_blocks(node).size();
     tell_monitor("device_del " + id);
-    wait_until("memory out of node " + std::to_string(node),
-               [&] { return memory_blocks(node).size() < before; });
+    wait_until("memory out of node " + std::to_string(node), [&] {
+        auto blocks = memory_blocks(node);
+        auto nodes = online_nodes();
+        bool gone = std::ranges::find(nodes, node) == nodes.end();
+        return blocks.size() < before && (gone || !blocks.empty());
+    });
     tell_monitor("object_del mem-" + id);
 }
 
