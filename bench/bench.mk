@@ -19,6 +19,10 @@ bench-past-ram: build bench-venv  ## models larger than their memory, beside the
 bench-quick: build bench-venv     ## the same rows from models of 512 MiB, under 4 minutes
 	build/venv-bench/bin/python bench/run.py quick
 
+bench-policy: build                ## policies: what calls cost, hit ratios on synthetic traces beside the optimum; a minute
+	cmake --build build --target tierd_traces
+	python3 bench/policy.py
+
 bench-venv:
 	scripts/make-bench-venv.sh
 
