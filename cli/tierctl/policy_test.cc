@@ -229,7 +229,7 @@ void add_policy_test(CLI::App& policy, Chosen& chosen) {
     auto test = std::make_shared<PolicyTest>();
     CLI::App* verb = policy.add_subcommand(
         "test", "Try policies on a trace, beside LRU and the clairvoyant optimum. Needs no tierd");
-    verb->add_option("TRACE", test->trace, "As `tierctl trace record` writes it")->required();
+    verb->add_option("TRACE", test->trace, "A file as docs/trace-format.md describes it")->required();
     verb->add_option(
             "--policy", test->policies,
             "A name that `tierctl policy list` shows, an object's path, or builtin:auto; may be repeated")

@@ -44,7 +44,8 @@ class Parser {
     };
 
     static std::unexpected<Error> bad(std::string why) {
-        return fail(Code::bad_input, "read the trace: " + why, {}, "record one with tierctl trace record");
+        return fail(Code::bad_input, "read the trace: " + why, {},
+                    "docs/trace-format.md says what a trace is");
     }
 
     bool read_tiers() {
