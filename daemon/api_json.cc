@@ -123,7 +123,10 @@ json to_json_value(const SessionStatus& s) {
             {"faults_missing", s.faults_missing},
             {"faults_minor", s.faults_minor},
             {"slowest_fault_ns", s.slowest_fault_ns},
-            {"user_mode_faults", s.user_mode_faults}};
+            {"user_mode_faults", s.user_mode_faults},
+            {"hbm_lease_bytes", s.hbm_lease_bytes},
+            {"hbm_want_bytes", s.hbm_want_bytes},
+            {"hbm_position", s.hbm_position}};
 }
 
 json to_json_value(const TierStatus& t) {

@@ -83,7 +83,7 @@ Problem set_budget(const Value& value, BudgetSetting& out) {
     }
     auto bytes = parse_bytes(*read);
     if (!bytes || *bytes == 0) return kWant;
-    out = {BudgetSetting{}.percent, *bytes};
+    out.bytes = *bytes;
     return {};
 }
 
@@ -159,6 +159,8 @@ constexpr Setting kSettings[] = {
     {"tiers",   "discover",         [](Config& c, const Value& v) { return set_bool(v, c.tiers.discover); }},
     {"tiers",   "share",            [](Config& c, const Value& v) { return set_share(v, c.tiers.share_percent); }},
     {"tiers",   "migrate_limit",    [](Config& c, const Value& v) { return set_size(v, c.tiers.migrate_bytes_per_s); }},
+    {"hbm",     "capacity",         [](Config& c, const Value& v) { return set_budget(v, c.hbm.capacity); }},
+    {"hbm",     "slice_ms",         [](Config& c, const Value& v) { return set_number(v, 10, 60000, c.hbm.slice_ms); }},
     {"state",   "directory",        [](Config& c, const Value& v) { return set_directory(v, c.state.directory); }},
     {"log",     "level",            [](Config& c, const Value& v) { return set_level(v, c.log.level); }},
 };

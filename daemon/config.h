@@ -76,6 +76,13 @@ struct TiersConfig {
     bool operator==(const TiersConfig&) const = default;
 };
 
+struct HbmSettings {
+    BudgetSetting capacity{.percent = 90};  // of a card's memory
+    uint32_t slice_ms = 500;                // 10 to 60000
+
+    bool operator==(const HbmSettings&) const = default;
+};
+
 struct StateConfig {
     std::string directory = "/var/lib/tierd";
 
@@ -95,6 +102,7 @@ struct Config {
     IoConfig io;
     PolicyConfig policy;
     TiersConfig tiers;
+    HbmSettings hbm;
     StateConfig state;
     LogConfig log;
 

@@ -126,7 +126,10 @@ EngineConfig engine_config(const Config& config, std::vector<TierSpec> tiers) {
             .read_ahead = config.policy.read_ahead,
             .epoch_ms = config.policy.epoch_ms,
             .deadline_ms = config.session.deadline_ms,
-            .state_directory = config.state.directory};
+            .state_directory = config.state.directory,
+            .hbm = {.percent = config.hbm.capacity.percent,
+                    .bytes = config.hbm.capacity.bytes,
+                    .slice_ms = config.hbm.slice_ms}};
 }
 
 Result<std::optional<gid_t>> group_id(const std::string& name) {

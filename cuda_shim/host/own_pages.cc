@@ -268,4 +268,15 @@ long rebuild_own_pages(uint64_t begin, uint64_t end) {
     return 0;
 }
 
+bool may_hold_own_pages(uint64_t begin, uint64_t end) {
+    Region region{.begin = round_down(begin, kPageBytes), .end = round_up(end, kPageBytes)};
+    int pagemap = state().pagemap.fd;
+    for (uint64_t address = region.begin; address < region.end;) {
+        Chunk chunk = chunk_at(region, address);
+        if (look(chunk, pagemap) != 0 || chunk.runs(Page::own) != 0) return true;
+        address = chunk.part.end;
+    }
+    return false;
+}
+
 }  // namespace tierd::shim

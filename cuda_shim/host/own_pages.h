@@ -23,6 +23,9 @@ long replace_writable(const Region& region);
 // The same in a forked child, which has one thread and no userfaultfd.
 long replace_writable_in_child(const Region& region);
 
+// True when a page of [begin, end) is the client's own, or when nobody can say. Needs no lock.
+bool may_hold_own_pages(uint64_t begin, uint64_t end);
+
 // The client's own pages in [begin, end) are given up (MADV_DONTNEED): the file's bytes take their place.
 long drop_own_pages(uint64_t begin, uint64_t end);
 // The client's own pages in [begin, end) move into the kernel's mapping, so that no trace of an arena is left

@@ -128,6 +128,9 @@ class ThreadedEngine final : public Engine {
         auto memory_events = MemoryEvents::open();
         if (!memory_events && config_.tiers.size() > 1)
             notes_.push_back("memory that comes and goes is not noticed: " + memory_events.error().text());
+        auto leases = LeaseDesk::start(config_.hbm);
+        if (!leases) return std::unexpected(leases.error());
+        leases_ = std::move(*leases);
         Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
         if (!epoll) return os_error("epoll");
         open_state();
@@ -213,6 +216,9 @@ class ThreadedEngine final : public Engine {
     void close_session(uint64_t session) override {
         mailbox_.post([=](Core& core) { core.close_client(session); });
     }
+    void lease(Fd channel, const Peer& peer, const LeaseRequest& request) override {
+        leases_->adopt(std::move(channel), peer, request);
+    }
     int heartbeat_fd() const override { return heartbeat_.fd.get(); }
 
     // --- Control
@@ -223,10 +229,20 @@ class ThreadedEngine final : public Engine {
         return ask<Result<std::vector<ModelStatus>>>([](Core& core) { return core.models(); });
     }
     Result<std::vector<SessionStatus>> sessions() override {
-        return ask<Result<std::vector<SessionStatus>>>([](Core& core) { return core.sessions(); });
+        auto list = ask<Result<std::vector<SessionStatus>>>([](Core& core) { return core.sessions(); });
+        if (list)
+            for (const CardStatus& card : leases_->cards()) add_leases(card, *list);
+        return list;
     }
     Result<std::vector<TierStatus>> tiers() override {
-        return ask<Result<std::vector<TierStatus>>>([](Core& core) { return core.tiers(); });
+        auto list = ask<Result<std::vector<TierStatus>>>([](Core& core) { return core.tiers(); });
+        if (list)
+            for (const CardStatus& card : leases_->cards())
+                list->push_back({.name = card.name,
+                                 .kind = "hbm",
+                                 .capacity_bytes = card.capacity_bytes,
+                                 .used_bytes = card.leased_bytes});
+        return list;
     }
     Result<std::vector<FaultStageStatus>> faults() override {
         return ask<Result<std::vector<FaultStageStatus>>>([](Core& core) { return core.faults(); });
@@ -364,6 +380,19 @@ class ThreadedEngine final : public Engine {
         return answer.get();
     }
 
+    // Beside the session of the same process; one that has a lease and no weights mapped is listed too.
+    static void add_leases(const CardStatus& card, std::vector<SessionStatus>& sessions) {
+        for (const LeaseStatus& lease : card.leases) {
+            auto session = std::ranges::find(sessions, lease.pid, &SessionStatus::pid);
+            if (session == sessions.end())
+                session = sessions.insert(
+                    session, {.pid = lease.pid, .uid = lease.uid, .command = command_of(lease.pid)});
+            session->hbm_lease_bytes += lease.lease_bytes;
+            session->hbm_want_bytes += lease.want_bytes;
+            session->hbm_position = std::max(session->hbm_position, lease.position);
+        }
+    }
+
     Result<ModelStatus> set_pinned(const std::string& model, bool pinned) {
         return ask<Result<ModelStatus>>([=](Core& core) { return core.set_pinned(model, pinned); });
     }
@@ -466,6 +495,7 @@ class ThreadedEngine final : public Engine {
     std::vector<std::string> notes_;
     Mailbox mailbox_;
     std::unique_ptr<Core> core_;
+    std::unique_ptr<LeaseDesk> leases_;
     Worker evictor_;  // after core_: what it still has queued posts to the mailbox only
     Worker memory_;
     std::mutex policy_mutex_;  // one load at a time; guards policy_source_

@@ -14,6 +14,7 @@
 
 #include "lib/arena/arena_store.h"
 #include "lib/engine/control.h"
+#include "lib/hbm/lease_desk.h"
 #include "lib/session/handler.h"
 #include "lib/tier/tier_spec.h"
 
@@ -38,6 +39,7 @@ struct EngineConfig {
     uint32_t fault_deadline_ms = 5000;  // a toucher that waited so long is sent to the kernel's mapping
     uint32_t deadline_ms = 500;         // clients leave when the heartbeat is older; see wire::Reply
     std::string state_directory = {};   // empty: nothing is remembered between runs
+    HbmConfig hbm = {};
 };
 
 inline constexpr uint64_t kMinBudgetExtents = 8;

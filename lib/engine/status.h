@@ -83,6 +83,9 @@ struct SessionStatus {
     uint64_t faults_minor = 0;
     uint64_t slowest_fault_ns = 0;
     bool user_mode_faults = false;
+    uint64_t hbm_lease_bytes = 0;  // of all cards
+    uint64_t hbm_want_bytes = 0;   // while it waits for more
+    uint32_t hbm_position = 0;     // in a card's queue, from 1; 0: it does not wait
 };
 
 struct TierStatus {

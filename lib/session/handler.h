@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -19,6 +20,13 @@ struct Peer {
     uid_t uid = 0;
     gid_t gid = 0;
     bool user_mode_faults = false;  // its userfaultfd does not see faults inside system calls
+};
+
+using CardId = std::array<uint8_t, 16>;  // a card's UUID
+
+struct LeaseRequest {
+    CardId card{};
+    uint64_t total_bytes = 0;  // of the card's memory, as the client says
 };
 
 struct AttachRequest {
@@ -59,6 +67,9 @@ class SessionHandler {
     virtual Result<void> will_need(uint64_t session, uint64_t address, uint64_t length_bytes) = 0;
     virtual void fallen_back(uint64_t session, uint32_t sequence, int status) = 0;
     virtual void close_session(uint64_t session) = 0;
+
+    // A lease channel, from here on the handler's: all that comes on it is lease messages.
+    virtual void lease(Fd channel, const Peer& peer, const LeaseRequest& request) = 0;
 
     // A read-only descriptor of the heartbeat page; owned by the handler.
     virtual int heartbeat_fd() const = 0;

@@ -81,7 +81,9 @@ class Conversation {
         : shared_(std::move(shared)), socket_(std::move(socket)), peer_(peer) {}
 
     void run() {
-        if (auto opened = greet(); !opened) {
+        auto opened = greet();
+        if (opened && !socket_) return;  // a lease channel, which has its own home
+        if (!opened) {
             spdlog::debug("session of pid {} not opened: {}", peer_.pid, opened.error().text());
             return;
         }
@@ -98,10 +100,33 @@ class Conversation {
             return fail(Code::gone, "greet", {}, "no Hello came");
         auto packet = receive_packet(socket_.get());
         if (!packet) return std::unexpected(packet.error());
+        if (packet->header().kind == wire::Kind::lease_hello) return hand_over(*packet);
         auto hello = packet->as<wire::Hello>();
         if (!hello || hello->header.kind != wire::Kind::hello)
             return fail(Code::bad_input, "greet", {}, "no Hello came");
         return answer_hello(hello->header);
+    }
+
+    bool is_trusted() const {
+        return peer_.uid == 0 || peer_.uid == ::geteuid() ||
+               (shared_->has_group && is_member(socket_.get(), shared_->group, peer_.gid));
+    }
+
+    // A lease is a claim on a card that all share: for the same users as sessions.
+    Result<void> hand_over(const Packet& packet) {
+        auto hello = packet.as<wire::LeaseHello>();
+        if (!hello) return std::unexpected(hello.error());
+        if (!is_trusted() && !shared_->config.user_mode_faults) {
+            auto refusal = make_message<wire::LeaseGrant>(wire::Kind::lease_grant, hello->header.sequence);
+            refusal.status = -EPERM;
+            (void)send_message(socket_.get(), refusal);
+            return fail(Code::denied, "lease a card to", fmt::format("uid {}", peer_.uid),
+                        "add the user to the group of [session] group");
+        }
+        LeaseRequest request{.total_bytes = hello->total_bytes};
+        std::copy(std::begin(hello->card), std::end(hello->card), request.card.begin());
+        shared_->handler.lease(std::move(socket_), peer_, request);
+        return {};
     }
 
     Result<void> answer_hello(const wire::Header& request) {
@@ -110,8 +135,7 @@ class Conversation {
             return os_error("make notice channel");
         notice_ = Fd(pair[0]);
         Fd theirs(pair[1]);
-        bool trusted = peer_.uid == 0 || peer_.uid == ::geteuid() ||
-                       (shared_->has_group && is_member(socket_.get(), shared_->group, peer_.gid));
+        bool trusted = is_trusted();
         auto reply = reply_to(request, 0);
         std::array<int, 3> fds = {shared_->handler.heartbeat_fd(), theirs.get(),
                                   shared_->userfaultfd_device.get()};

@@ -29,6 +29,12 @@ enum class Kind : uint16_t {
     // notice channel
     fall_back = 16,
     fallen_back = 17,
+    // lease channel: a connection of its own, which begins with lease_hello in the place of hello
+    lease_hello = 32,
+    lease_want = 33,
+    lease_holds = 34,
+    lease_grant = 40,
+    lease_reclaim = 41,
 };
 
 struct Header {
@@ -124,6 +130,51 @@ struct FallenBack {
     uint32_t reserved;
 };
 
+// A card's memory is shared by leases: how much of it a process may have. The messages below go over a connection for
+// each process and card; the lease ends with it. None of them has a Reply: tierd tells every change by a LeaseGrant.
+
+// shim → tierd, first message: "I am about to use this card."
+struct LeaseHello {
+    Header header;
+    uint32_t pid;  // for display only; tierd trusts SO_PEERCRED
+    uint32_t reserved;
+    uint8_t card[16];      // its UUID
+    uint64_t total_bytes;  // of the card's memory
+};
+
+// shim → tierd: the next launch needs a lease of `need_bytes`; with `want_bytes` all that the process has allocated
+// would be on the card. The process waits until a LeaseGrant says enough.
+struct LeaseWant {
+    Header header;
+    uint64_t need_bytes;
+    uint64_t want_bytes;
+};
+
+// shim → tierd: memory went back to the card; the lease is `lease_bytes` from now on. Answers LeaseReclaim, or comes by
+// itself.
+struct LeaseHolds {
+    Header header;
+    uint64_t lease_bytes;   // not more than it was
+    uint64_t pinned_bytes;  // of it, what can't be given back
+};
+
+// tierd → shim: the lease as it is now. The first one answers LeaseHello.
+struct LeaseGrant {
+    Header header;
+    int32_t status;     // 0, or a negative errno: tierd does not share this card out
+    uint32_t position;  // in the queue of those who wait for more; 0: not in it
+    uint64_t lease_bytes;
+    uint64_t capacity_bytes;  // what all leases of the card may be together
+};
+
+// tierd → shim: others wait; come down to `lease_bytes`, at once when idle, else not before `not_before_ns`
+// (CLOCK_MONOTONIC): until then the process may keep what it has. Answer: LeaseHolds.
+struct LeaseReclaim {
+    Header header;
+    uint64_t lease_bytes;
+    uint64_t not_before_ns;
+};
+
 // One page that every session maps read-only.
 struct Heartbeat {
     uint64_t beat_ns;  // CLOCK_MONOTONIC of the engine thread's last round; atomic, relaxed is enough
@@ -131,5 +182,7 @@ struct Heartbeat {
 };
 
 static_assert(sizeof(Header) == 16 && sizeof(Reply) == 80 && sizeof(Attach) == 280 && sizeof(Map) == 48);
+static_assert(sizeof(LeaseHello) == 48 && sizeof(LeaseWant) == 32 && sizeof(LeaseHolds) == 32 &&
+              sizeof(LeaseGrant) == 40 && sizeof(LeaseReclaim) == 32);
 
 }  // namespace tierd::wire

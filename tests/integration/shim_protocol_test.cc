@@ -209,8 +209,12 @@ BOOST_AUTO_TEST_CASE(the_library_exports_what_it_interposes_and_nothing_else) {
                                           "mlock",      "mlock2",      "mlockall",      "mmap",
                                           "mmap64",     "mprotect",    "mremap",        "munlock",
                                           "munlockall", "munmap",      "pkey_mprotect", "posix_madvise"};
-    BOOST_TEST(lines_of("nm -D --defined-only --format=just-symbols " + shim_library()) == wanted,
-               boost::test_tools::per_element());
+    std::set<std::string> seen = lines_of("nm -D --defined-only --format=just-symbols " + shim_library());
+    // The CUDA half, where it is built: the driver's functions of cuda-coverage.md, and the ways to find them.
+    std::erase_if(seen, [](const std::string& name) {
+        return name.starts_with("cu") || name == "dlsym" || name == "dlvsym";
+    });
+    BOOST_TEST(seen == wanted, boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(the_library_needs_no_other_library_than_libc) {

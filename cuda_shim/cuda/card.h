@@ -1,0 +1,135 @@
+// card.h - the card's memory under the elastic allocations: what is brought, what is dropped, and how.
+//
+// One card and one context a process: those of the first elastic allocation. Other cards and contexts are the driver's.
+//
+// Owns:      the window, the chunks' memory, the saved copies, the staging buffers, two streams and the hash kernel.
+// Invariant: the window's tables say what the driver has mapped. A chunk's memory is returned only after every
+//            launch that could reach it has ended, and only when its image was proved equal or made so. Whoever
+//            launches waits (on its stream) for all fills before.
+// Callers:   any thread, with the card's lock held; no thread of ours is inside the gate.
+// Fails:     as CUDA would: CUDA_ERROR_OUT_OF_MEMORY where the memory can't be had, the driver's own error elsewhere.
+#pragma once
+
+#include "cuda_shim/cuda/driver.h"
+#include "cuda_shim/cuda/hash.h"
+#include "cuda_shim/cuda/reach.h"
+#include "cuda_shim/cuda/window.h"
+
+namespace tierd::shim::cuda {
+
+// Where work waits for fills: a stream, or the calling thread itself.
+struct Waiting {
+    CUstream stream = nullptr;
+    bool has_stream = false;
+};
+
+struct CardCounters {
+    uint64_t chunks_filled = 0;
+    uint64_t bytes_from_files = 0;
+    uint64_t bytes_from_saved = 0;
+    uint64_t chunks_dropped = 0;  // proved equal to their image
+    uint64_t chunks_saved = 0;
+    uint64_t bytes_deferred = 0;  // recorded instead of copied
+    uint64_t waits = 0;           // for tierd's grant
+};
+
+class Card {
+  public:
+    bool is_set_up() const { return context_ != nullptr; }
+    // For the calling thread's context. False: this process gets no elastic memory on it.
+    bool set_up();
+    // True when the calling thread's context is the card's.
+    bool is_current() const;
+    CUcontext context() const { return context_; }
+    CUdevice device() const { return device_; }
+    uint64_t total_bytes() const { return total_bytes_; }
+    const CUuuid& uuid() const { return uuid_; }
+
+    Window window;
+    CardCounters counters;
+
+    CUresult allocate(uint64_t bytes, CUdeviceptr* address);
+    // Waits for everything that runs in the context, as cuMemFree does.
+    CUresult free_allocation(uint32_t allocation);
+    // The context is about to go: returns and forgets everything.
+    void tear_down();
+    // The context has gone: forgets everything, and returns what is not the context's own.
+    void abandon();
+    // Everything stays in the card's memory from now on, and another card may use it.
+    CUresult open_to(CUdevice device);
+
+    // Makes what `reach` names resident and filled, within the lease. `waiting` then waits for the fills.
+    CUresult bring(const Reach& reach, const Waiting& waiting);
+    // Gives memory back until at most `chunks` are resident, or nothing else can go. Launches wait meanwhile.
+    void shrink_to(uint32_t chunks);
+    // Never to be dropped again. Brings it, too.
+    CUresult pin(const Reach& reach, const Waiting& waiting);
+
+    // Records that [address, +length), which lies in one allocation, comes from the file; what is in the card's memory
+    // already, or can't be recorded, is copied there now, from `source`, on the stream (or at once).
+    CUresult defer_copy(uint64_t address, uint64_t length, uint32_t file, uint64_t offset_bytes,
+                        const char* source, const Waiting& waiting);
+
+    // Without tierd: gives everything back when the card is nearly full and this process has no use for it, or has had
+    // it for long enough. Others may be waiting, and have no other way to say so.
+    void give_way(bool idle);
+
+    uint32_t pinned_chunks() const;
+    // Opens the gate when there is nothing to wait for and nothing absent, else closes it.
+    void settle_gate();
+
+  private:
+    friend class Current;
+    static constexpr uint32_t kStages = 4;
+    struct Stage {
+        char* buffer = nullptr;
+        CUevent copied = nullptr;
+    };
+    bool has_functions() const;
+    bool reserve_window();
+    bool make_streams();
+    bool make_hash();
+    CUresult make_room(const Reach& keep);
+    CUresult bring_parts(const Reach& reach);
+    CUresult bring_part(const Reach::Part& part, const Reach& keep);
+    uint32_t limit() const;
+    CUresult take_memory(uint32_t chunk, const Reach& keep);
+    CUresult fill(uint32_t chunk);
+    CUresult copy_pieces(uint32_t chunk, Stage& stage);
+    CUresult start_hash(uint32_t chunk, CUdeviceptr sums);
+    CUresult wait_for_fills(const Waiting& waiting);
+    uint32_t evict(uint32_t chunks, const Reach& keep);
+    uint32_t choose(uint32_t* victims, uint32_t wanted, const Reach& keep) const;
+    uint32_t give_back(const uint32_t* victims, uint32_t count);
+    bool prove(const uint32_t* victims, uint32_t count, bool* equal);
+    bool save(uint32_t chunk);
+    void return_memory(uint32_t chunk);
+    char* take_saved();
+    void give_saved(uint64_t address);
+    uint32_t absent_in(const Reach& reach) const;
+    void note_use(const Reach& reach);
+    uint64_t calls_until_use(const Allocation& allocation) const;
+
+    CUcontext context_ = nullptr;
+    CUdevice device_ = 0;
+    uint64_t total_bytes_ = 0;
+    CUuuid uuid_ = {};
+    CUmemAllocationProp memory_kind_ = {};
+    CUstream fills_ = nullptr;
+    CUstream hashes_ = nullptr;
+    CUevent filled_ = nullptr;  // behind the last fill and its hash
+    bool fills_pending_ = false;
+    Stage stages_[kStages];
+    uint32_t next_stage_ = 0;
+    CUfunction hash_ = nullptr;  // null: nothing can be proved, so everything is saved
+    HashKey key_ = {};
+    CUdeviceptr sums_ = 0;    // of each chunk when it was filled, on the card
+    CUdeviceptr proofs_ = 0;  // of each chunk when it is to be dropped, on the card
+    Hash* seen_sums_ = nullptr;
+    Hash* seen_proofs_ = nullptr;
+    uint64_t gave_way_ns_ = 0;
+    uint64_t free_saved_ = 0;  // list of saved copies that are free, linked through their first word
+    uint64_t calls_ = 0;       // that came to the lock; the clock of `used_at`
+};
+
+}  // namespace tierd::shim::cuda

@@ -1,0 +1,48 @@
+# The CUDA half, where the toolkit's headers are there and the machine is one that CUDA runs on. It links nothing of CUDA:
+# the driver is found in the engine's process. Sets TIERD_SHIM_EXPORTS and TIERD_CUDA_HALF.
+set(TIERD_SHIM_EXPORTS ${PROJECT_SOURCE_DIR}/cuda_shim/host/exports.map)
+set(TIERD_CUDA_HALF OFF CACHE INTERNAL "the CUDA half is built")
+find_path(TIERD_CUDA_INCLUDE cuda.h HINTS $ENV{CUDA_HOME}/include $ENV{CUDA_PATH}/include /usr/local/cuda/include)
+find_package(Python3 COMPONENTS Interpreter)
+set(TIERD_CUDA_WHY_NOT "")
+if(NOT TIERD_CUDA_INCLUDE)
+  set(TIERD_CUDA_WHY_NOT "no cuda.h (install the CUDA toolkit, or set TIERD_CUDA_INCLUDE)")
+elseif(NOT EXISTS ${TIERD_CUDA_INCLUDE}/cudaTypedefs.h)
+  set(TIERD_CUDA_WHY_NOT "no cudaTypedefs.h beside cuda.h")
+elseif(NOT CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+  set(TIERD_CUDA_WHY_NOT "the way in through dlsym is written for x86_64 only")
+elseif(NOT Python3_FOUND)
+  set(TIERD_CUDA_WHY_NOT "no python3 to generate the table of functions")
+endif()
+if(TIERD_CUDA_WHY_NOT)
+  set(TIERD_CUDA_WHY_NOT ${TIERD_CUDA_WHY_NOT} CACHE INTERNAL "why not")
+  message(STATUS "libtierd_shim.so without its CUDA half: ${TIERD_CUDA_WHY_NOT}")
+  return()
+endif()
+
+set(TIERD_CUDA_HALF ON CACHE INTERNAL "the CUDA half is built")
+set(generated ${CMAKE_BINARY_DIR}/cuda_shim)
+set(TIERD_SHIM_EXPORTS ${generated}/exports.map)
+set(here ${PROJECT_SOURCE_DIR}/cuda_shim/cuda)
+add_custom_command(
+  OUTPUT ${generated}/cuda_entries.h ${generated}/cuda_wrappers.cc ${generated}/exports.map ${generated}/cuda-coverage.md
+  COMMAND ${Python3_EXECUTABLE} ${here}/generate.py --cpp "${CMAKE_CXX_COMPILER} -I${TIERD_CUDA_INCLUDE}"
+    --entries ${here}/entries.txt --exports ${PROJECT_SOURCE_DIR}/cuda_shim/host/exports.map --out ${generated}
+    --coverage ${generated}/cuda-coverage.md
+  DEPENDS ${here}/generate.py ${here}/entries.txt ${PROJECT_SOURCE_DIR}/cuda_shim/host/exports.map
+    ${TIERD_CUDA_INCLUDE}/cuda.h
+  COMMENT "Generating the table of CUDA functions" VERBATIM)
+set(names card contexts copies eviction gate graphs launches lease lookup memory passage queries reach residency shim source
+  window)
+list(TRANSFORM names PREPEND cuda/ OUTPUT_VARIABLE sources)
+list(TRANSFORM sources APPEND .cc)
+target_sources(tierd_shim PRIVATE ${sources} ${generated}/cuda_wrappers.cc ${generated}/cuda_entries.h
+  ${generated}/exports.map)
+target_include_directories(tierd_shim PRIVATE ${generated})
+target_include_directories(tierd_shim SYSTEM PRIVATE ${TIERD_CUDA_INCLUDE})
+# A preloaded library is there before any thread, so its thread-local words can have fixed places.
+target_compile_options(tierd_shim PRIVATE -ftls-model=initial-exec)
+set_source_files_properties(${here}/shim.cc PROPERTIES
+  COMPILE_DEFINITIONS "TIERD_HASH_PTX=\"${here}/hash.ptx\"" OBJECT_DEPENDS ${here}/hash.ptx)
+# cuda.h still declares what it calls deprecated; we stand before it all the same.
+set_source_files_properties(${generated}/cuda_wrappers.cc PROPERTIES COMPILE_OPTIONS -Wno-deprecated-declarations)

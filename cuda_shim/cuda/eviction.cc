@@ -1,0 +1,159 @@
+// eviction.cc - the way out of the card's memory: who goes, the proof, and the save. See card.h.
+#include "cuda_shim/cuda/current.h"
+#include "cuda_shim/cuda/shim.h"
+#include "cuda_shim/host/log.h"
+
+namespace tierd::shim::cuda {
+
+namespace {
+constexpr uint32_t kBatch = 512;  // victims that are proved and saved together
+}
+
+// Engines sweep their weights in a cycle, where the least recently used is what comes next. So the victim is who is
+// expected to be used last, by the time between its last two uses; who is overdue has stopped being used.
+uint64_t Card::calls_until_use(const Allocation& allocation) const {
+    uint64_t age = calls_ - allocation.used_at;
+    if (allocation.period == 0) return UINT64_MAX / 2 + age;
+    return allocation.period > age ? allocation.period - age : age + allocation.period;
+}
+
+// Chunks of the allocations that are needed last, from their ends, so that a fixed part of each stays.
+uint32_t Card::choose(uint32_t* victims, uint32_t wanted, const Reach& keep) const {
+    uint32_t found = 0;
+    uint64_t below = UINT64_MAX;  // distances from here on were looked at
+    uint32_t below_row = 0;
+    while (found < wanted) {
+        uint32_t best = kNone;
+        uint64_t best_distance = 0;
+        for (uint32_t i = 0; i < window.allocation_rows(); i++) {
+            const Allocation& row = window.allocation(i);
+            if (row.bytes == 0 || row.pinned || row.absent == row.chunks) continue;
+            uint64_t distance = calls_until_use(row);
+            bool seen = distance > below || (distance == below && i <= below_row);
+            if (seen || (best != kNone && distance <= best_distance)) continue;
+            best = i;
+            best_distance = distance;
+        }
+        if (best == kNone) break;
+        below = best_distance;
+        below_row = best;
+        const Allocation& row = window.allocation(best);
+        for (uint32_t chunk = row.first + row.chunks; chunk-- > row.first && found < wanted;)
+            if (window.chunk(chunk).resident() && !keep.holds(best, chunk)) victims[found++] = chunk;
+    }
+    return found;
+}
+
+uint32_t Card::evict(uint32_t chunks, const Reach& keep) {
+    uint32_t gone = 0;
+    while (gone < chunks) {
+        uint32_t victims[kBatch];
+        uint32_t wanted = chunks - gone < kBatch ? chunks - gone : kBatch;
+        uint32_t found = choose(victims, wanted, keep);
+        uint32_t given = found > 0 ? give_back(victims, found) : 0;
+        gone += given;
+        if (given == 0) break;
+    }
+    return gone;
+}
+
+void Card::shrink_to(uint32_t chunks) {
+    Current current(context_);
+    Reach nothing;
+    if (window.resident_chunks() > chunks) evict(window.resident_chunks() - chunks, nothing);
+}
+
+void Card::give_way(bool idle) {
+    constexpr uint64_t kSliceNs = 500'000'000u;
+    constexpr uint64_t kNearlyFull = 8;  // less than a part in so many is free
+    Current current(context_);
+    size_t free_bytes = 0, total_bytes = 0;
+    auto* ask = TIERD_REAL(cuMemGetInfo_v2);
+    bool full = ask != nullptr && ask(&free_bytes, &total_bytes) == CUDA_SUCCESS &&
+                free_bytes < total_bytes / kNearlyFull;
+    if (!full || (!idle && sys::now_ns() - gave_way_ns_ < kSliceNs)) return;
+    gave_way_ns_ = sys::now_ns();
+    shrink_to(0);
+}
+
+// Returns the victims' memory; those that can't be saved stay.
+uint32_t Card::give_back(const uint32_t* victims, uint32_t count) {
+    shim().gate.close();
+    shim().gate.drain();
+    if (TIERD_REAL(cuCtxSynchronize)() != CUDA_SUCCESS) return 0;
+    fills_pending_ = false;
+    bool equal[kBatch] = {};
+    bool saved[kBatch] = {};
+    if (!prove(victims, count, equal)) return 0;
+    for (uint32_t i = 0; i < count; i++) saved[i] = !equal[i] && save(victims[i]);
+    if (TIERD_REAL(cuStreamSynchronize)(fills_) != CUDA_SUCCESS) return 0;
+    uint32_t gone = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!equal[i] && !saved[i]) continue;
+        if (saved[i]) window.forget_pieces(victims[i]);
+        (equal[i] ? counters.chunks_dropped : counters.chunks_saved)++;
+        return_memory(victims[i]);
+        window.change(victims[i], ChunkEvent::drop);
+        gone++;
+    }
+    return gone;
+}
+
+// Hashes the victims that were filled from an image, all at once, and says which are as they were then.
+bool Card::prove(const uint32_t* victims, uint32_t count, bool* equal) {
+    uint32_t first = kNone, last = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (window.chunk(victims[i]).state != ChunkState::clean) continue;
+        if (start_hash(victims[i], proofs_) != CUDA_SUCCESS) return false;
+        if (victims[i] < first) first = victims[i];
+        if (victims[i] > last) last = victims[i];
+    }
+    if (first == kNone) return true;
+    uint64_t offset = first * sizeof(Hash), length = (last - first + 1) * sizeof(Hash);
+    if (TIERD_REAL(cuMemcpyDtoHAsync_v2)(seen_sums_ + first, sums_ + offset, length, hashes_) !=
+            CUDA_SUCCESS ||
+        TIERD_REAL(cuMemcpyDtoHAsync_v2)(seen_proofs_ + first, proofs_ + offset, length, hashes_) !=
+            CUDA_SUCCESS ||
+        TIERD_REAL(cuStreamSynchronize)(hashes_) != CUDA_SUCCESS)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        equal[i] = window.chunk(victims[i]).state == ChunkState::clean &&
+                   seen_sums_[victims[i]] == seen_proofs_[victims[i]];
+    return true;
+}
+
+// Starts the copy to pinned host memory.
+bool Card::save(uint32_t index) {
+    Chunk& chunk = window.chunk(index);
+    if (chunk.saved == 0) chunk.saved = reinterpret_cast<uint64_t>(take_saved());
+    if (chunk.saved == 0) return false;
+    return TIERD_REAL(cuMemcpyDtoHAsync_v2)(reinterpret_cast<void*>(chunk.saved), window.address_of(index),
+                                            kChunkBytes, fills_) == CUDA_SUCCESS;
+}
+
+void Card::return_memory(uint32_t index) {
+    Chunk& chunk = window.chunk(index);
+    TIERD_REAL(cuMemUnmap)(window.address_of(index), kChunkBytes);
+    TIERD_REAL(cuMemRelease)(chunk.memory);
+    chunk.memory = 0;
+}
+
+char* Card::take_saved() {
+    if (free_saved_ != 0) {
+        uint64_t address = free_saved_;
+        free_saved_ = *reinterpret_cast<uint64_t*>(address);
+        return reinterpret_cast<char*>(address);
+    }
+    void* memory = nullptr;
+    if (TIERD_REAL(cuMemHostAlloc)(&memory, kChunkBytes, CU_MEMHOSTALLOC_PORTABLE) == CUDA_SUCCESS)
+        return static_cast<char*>(memory);
+    log_info() << "no pinned host memory to save the card's into";
+    return nullptr;
+}
+
+void Card::give_saved(uint64_t address) {
+    *reinterpret_cast<uint64_t*>(address) = free_saved_;
+    free_saved_ = address;
+}
+
+}  // namespace tierd::shim::cuda

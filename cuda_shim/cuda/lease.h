@@ -1,0 +1,65 @@
+// lease.h - how much of the card tierd lets this process have, and the thread that hears when others need it.
+//
+// Owns:      the lease channel and its thread.
+// Invariant: what is resident never exceeds the lease for longer than it takes to come down; the lease grows only by
+//            tierd's word and shrinks only by ours, so the sum of all leases never exceeds what tierd gives out.
+//            When tierd goes, the lease stays as it was, and processes give way to each other (Card::give_way). To a
+//            tierd that comes back the process comes without anything.
+// Callers:   start(), wait_for(): the engine's threads with the card's lock held; the thread itself takes that lock.
+// Fails:     without tierd there is no lease: start() says false, and nothing is elastic (but for TIERD_HBM_LIMIT).
+#pragma once
+
+#include <stdint.h>
+
+#include "cuda_shim/host/owned_fd.h"
+
+namespace tierd::shim::cuda {
+
+class Lease {
+  public:
+    // Connects for this card. False: tierd does not answer there, or does not share this card out.
+    bool start(const unsigned char* card, uint64_t total_bytes);
+    // True when start() is worth a try: it is not tried more often than every few seconds.
+    bool may_try() const;
+
+    uint64_t granted_bytes() const { return __atomic_load_n(&granted_bytes_, __ATOMIC_RELAXED); }
+    uint64_t capacity_bytes() const { return capacity_bytes_; }
+    bool is_live() const { return __atomic_load_n(&live_, __ATOMIC_ACQUIRE) != 0; }
+    // There was a tierd, and it has gone.
+    bool is_lost() const { return lost_; }
+
+    // More is needed: asks, lets go of the card's lock and waits for tierd's next word. False when no more can come:
+    // the lease is what the process wants, or all that tierd can give, or there is no tierd.
+    bool wait_for(uint64_t need_bytes, uint64_t want_bytes);
+
+    void reset_in_child();
+
+  private:
+    bool greet();
+    bool start_thread();
+    static void* run(void* lease);
+    void serve();
+    void go_on_alone();
+    bool come_back();
+    bool read_message();
+    void come_down(uint64_t target_bytes, uint64_t not_before_ns);
+    bool is_idle();
+    void lose(const char* why);
+    void announce();
+
+    OwnedFd channel_;
+    uint64_t granted_bytes_ = UINT64_MAX;  // atomic; without tierd only TIERD_HBM_LIMIT holds
+    uint64_t capacity_bytes_ = 0;
+    uint64_t asked_bytes_ = 0;
+    uint64_t next_try_ns_ = 0;
+    uint64_t calls_seen_ = 0;     // the thread's
+    uint64_t calls_seen_ns_ = 0;  // when they last grew
+    uint32_t sequence_ = 0;
+    unsigned char card_[16] = {};
+    uint64_t total_bytes_ = 0;
+    bool lost_ = false;
+    uint32_t live_ = 0;   // atomic
+    uint32_t words_ = 0;  // atomic; counts what tierd said, and is waited on
+};
+
+}  // namespace tierd::shim::cuda

@@ -1,0 +1,75 @@
+// passage.h - one call of the engine's that uses device memory, on its way to the driver.
+//
+// Through the open gate it costs one atomic load. Otherwise it takes the card's lock, collects what the call reaches,
+// makes that resident, and lets the call go with the gate's word set, so that nobody takes memory away under it.
+//
+// Owns:      nothing.
+// Invariant: between enter() and the destructor everything that was named is resident, and the call's stream (or this
+//            thread) has waited for its fills.
+// Callers:   the engine's threads, without our locks. One object a call.
+// Fails:     enter() gives what CUDA would: CUDA_ERROR_OUT_OF_MEMORY, or the driver's own error.
+#pragma once
+
+#include "cuda_shim/cuda/card.h"
+
+namespace tierd::shim::cuda {
+
+// The stream that a call's handle means.
+inline Waiting stream_of(CUstream stream, bool per_thread) {
+    if (stream != nullptr) return {stream, true};
+    return {per_thread ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY, true};
+}
+// For calls without one: this thread waits.
+inline Waiting no_stream() {
+    return {};
+}
+
+class Passage {
+  public:
+    explicit Passage(const Waiting& waiting);
+    ~Passage();
+    Passage(const Passage&) = delete;
+    Passage& operator=(const Passage&) = delete;
+
+    // True: the gate is open, nothing need be named.
+    bool is_open() const { return open_; }
+
+    // See reach.h. Through the open gate they cost nothing.
+    void reach_address(uint64_t address) {
+        if (!open_) reach_.add_address(window(), address);
+    }
+    void reach_range(uint64_t address, uint64_t length_bytes) {
+        if (!open_) reach_.add_range(window(), address, length_bytes);
+    }
+    void reach_bytes(const void* bytes, size_t length) {
+        if (!open_) reach_.add_words(window(), bytes, length);
+    }
+    void reach_parameters(CUfunction function, void** parameters, void** extra) {
+        if (!open_) reach_.add_parameters(window(), function, parameters, extra);
+    }
+    void reach_graph(CUgraphExec graph);
+    void all();
+    // As above, and never dropped again: the address is kept somewhere that we don't see.
+    void settle_address(uint64_t address);
+    void settle_bytes(const void* bytes, size_t length);
+
+    CUresult enter();
+
+    const Waiting& waiting() const { return waiting_; }
+    // The stream records a graph: nothing runs now.
+    bool is_captured() const;
+    // Takes the lock, where the gate was open. For calls that change the tables.
+    void close();
+
+  private:
+    enum class Place : uint8_t { outside, locked, inside };
+    static const Window& window();
+
+    Waiting waiting_;
+    bool open_ = false;
+    bool settles_ = false;
+    Place place_ = Place::outside;
+    Reach reach_;
+};
+
+}  // namespace tierd::shim::cuda

@@ -1,0 +1,205 @@
+// residency.cc - the way into the card's memory: room, memory, bytes and their hash. See card.h.
+#include <string.h>
+
+#include "cuda_shim/cuda/current.h"
+#include "cuda_shim/cuda/shim.h"
+#include "cuda_shim/host/log.h"
+
+namespace tierd::shim::cuda {
+
+uint32_t Card::absent_in(const Reach& reach) const {
+    if (reach.everything) return window.absent_chunks();
+    uint32_t absent = 0;
+    for (uint32_t i = 0; i < reach.count; i++) {
+        const Reach::Part& part = reach.parts[i];
+        const Allocation& allocation = window.allocation(part.allocation);
+        if (allocation.absent == 0) continue;
+        if (part.end - part.first == allocation.chunks) {
+            absent += allocation.absent;
+            continue;
+        }
+        for (uint32_t chunk = part.first; chunk < part.end; chunk++)
+            absent += window.chunk(chunk).state == ChunkState::absent ? 1 : 0;
+    }
+    return absent;
+}
+
+void Card::note_use(const Reach& reach) {
+    calls_++;
+    for (uint32_t i = 0; i < reach.count; i++) {
+        Allocation& allocation = window.allocation(reach.parts[i].allocation);
+        if (allocation.used_at != 0) allocation.period = calls_ - allocation.used_at;
+        allocation.used_at = calls_;
+    }
+}
+
+// How much this process may have of the card now, in chunks.
+uint32_t Card::limit() const {
+    uint64_t limit_bytes = shim().lease.granted_bytes();
+    uint64_t own = shim().config.limit_bytes;
+    if (own != 0 && own < limit_bytes) limit_bytes = own;
+    uint64_t chunks = limit_bytes / kChunkBytes;
+    return chunks < kNone ? static_cast<uint32_t>(chunks) : kNone;
+}
+
+// Waits for tierd's grant where it may come, then gives up what is needed last. May let go of the lock.
+CUresult Card::make_room(const Reach& keep) {
+    while (true) {
+        uint32_t wanted = window.resident_chunks() + absent_in(keep);
+        if (wanted <= limit()) return CUDA_SUCCESS;
+        uint64_t all_bytes = window.allocated_chunks() * kChunkBytes;
+        if (shim().lease.wait_for(wanted * kChunkBytes, all_bytes)) {
+            counters.waits++;
+            continue;
+        }
+        if (evict(wanted - limit(), keep) > 0) continue;
+        // Without tierd nobody gives a larger lease; whether there is room, the card itself says then.
+        return shim().lease.is_lost() ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    }
+}
+
+CUresult Card::bring(const Reach& reach, const Waiting& waiting) {
+    constexpr int kTries = 500;
+    Current current(context_);
+    note_use(reach);
+    CUresult result = bring_parts(reach);
+    // Processes that tierd left behind share the card by giving way: who can't have all it needs holds nothing while it
+    // waits, for a time of its own, so that no two wait for each other.
+    for (int i = 0; i < kTries && result == CUDA_ERROR_OUT_OF_MEMORY && shim().lease.is_lost(); i++) {
+        shrink_to(0);
+        uint64_t chance = sys::now_ns() * kHashMix1 >> 32;
+        timespec pause{0, static_cast<long>(5'000'000 + chance % 60'000'000)};
+        sys::call(SYS_nanosleep, &pause, nullptr);
+        result = bring_parts(reach);
+    }
+    return result == CUDA_SUCCESS ? wait_for_fills(waiting) : result;
+}
+
+CUresult Card::bring_parts(const Reach& reach) {
+    if (absent_in(reach) == 0) return CUDA_SUCCESS;
+    if (CUresult refused = make_room(reach); refused != CUDA_SUCCESS) return refused;
+    uint32_t rows = reach.everything ? window.allocation_rows() : reach.count;
+    for (uint32_t i = 0; i < rows; i++) {
+        const Allocation& whole = window.allocation(i);
+        Reach::Part part =
+            reach.everything ? Reach::Part{i, whole.first, whole.first + whole.chunks} : reach.parts[i];
+        if (CUresult result = bring_part(part, reach); result != CUDA_SUCCESS) return result;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult Card::bring_part(const Reach::Part& part, const Reach& keep) {
+    if (window.allocation(part.allocation).absent == 0) return CUDA_SUCCESS;
+    for (uint32_t chunk = part.first; chunk < part.end; chunk++) {
+        if (window.chunk(chunk).state != ChunkState::absent) continue;
+        if (CUresult result = take_memory(chunk, keep); result != CUDA_SUCCESS) return result;
+        CUresult result = window.chunk(chunk).has_image() ? fill(chunk) : CUDA_SUCCESS;
+        if (result != CUDA_SUCCESS) {
+            TIERD_REAL(cuStreamSynchronize)(fills_);
+            return_memory(chunk);
+            return result;
+        }
+        bool hashed = window.chunk(chunk).has_image() && hash_ != nullptr;
+        window.change(chunk, hashed ? ChunkEvent::fill : ChunkEvent::bring);
+        shim().gate.close();
+    }
+    return CUDA_SUCCESS;
+}
+
+// Card memory under one chunk. Where the card has none although the lease says so (others use it without tierd), this
+// process makes do with what it has.
+CUresult Card::take_memory(uint32_t index, const Reach& keep) {
+    constexpr int kPatience = 20;
+    CUmemGenericAllocationHandle memory = 0;
+    for (int tries = 0;; tries++) {
+        CUresult created = TIERD_REAL(cuMemCreate)(&memory, kChunkBytes, &memory_kind_, 0);
+        if (created == CUDA_SUCCESS) break;
+        if (created != CUDA_ERROR_OUT_OF_MEMORY || tries == kPatience) return created;
+        if (evict(1, keep) > 0) continue;
+        timespec pause{0, 5'000'000};  // somebody who was told to give memory back may be about to
+        sys::call(SYS_nanosleep, &pause, nullptr);
+    }
+    CUdeviceptr address = window.address_of(index);
+    CUmemAccessDesc access{memory_kind_.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    CUresult result = TIERD_REAL(cuMemMap)(address, kChunkBytes, 0, memory, 0);
+    if (result == CUDA_SUCCESS) {
+        result = TIERD_REAL(cuMemSetAccess)(address, kChunkBytes, &access, 1);
+        if (result != CUDA_SUCCESS) TIERD_REAL(cuMemUnmap)(address, kChunkBytes);
+    }
+    if (result != CUDA_SUCCESS)
+        TIERD_REAL(cuMemRelease)(memory);
+    else
+        window.chunk(index).memory = memory;
+    return result;
+}
+
+// Starts the copies of a chunk's image and, behind them, its hash.
+CUresult Card::fill(uint32_t index) {
+    Chunk& chunk = window.chunk(index);
+    Stage& stage = stages_[next_stage_++ % kStages];
+    if (CUresult busy = TIERD_REAL(cuEventSynchronize)(stage.copied); busy != CUDA_SUCCESS) return busy;
+    if (chunk.saved != 0) {
+        CUresult result = TIERD_REAL(cuMemcpyHtoDAsync_v2)(
+            window.address_of(index), reinterpret_cast<const void*>(chunk.saved), kChunkBytes, fills_);
+        if (result != CUDA_SUCCESS) return result;
+        counters.bytes_from_saved += kChunkBytes;
+    }
+    if (CUresult result = copy_pieces(index, stage); result != CUDA_SUCCESS) return result;
+    if (CUresult result = TIERD_REAL(cuEventRecord)(stage.copied, fills_); result != CUDA_SUCCESS)
+        return result;
+    if (CUresult result = TIERD_REAL(cuStreamWaitEvent)(hashes_, stage.copied, 0); result != CUDA_SUCCESS)
+        return result;
+    if (hash_ != nullptr)
+        if (CUresult result = start_hash(index, sums_); result != CUDA_SUCCESS) return result;
+    fills_pending_ = true;
+    counters.chunks_filled++;
+    return TIERD_REAL(cuEventRecord)(filled_, hashes_);
+}
+
+// Neighbouring pieces go over in one copy.
+CUresult Card::copy_pieces(uint32_t index, Stage& stage) {
+    Sources& sources = shim().sources;
+    CUdeviceptr address = window.address_of(index);
+    for (uint32_t row = window.chunk(index).pieces; row != kNone; row = window.piece(row).next) {
+        const Piece& piece = window.piece(row);
+        if (!sources.unchanged(piece.file)) {
+            log_info()
+                << "a weight file changed after it was loaded: what the engine loaded can't be had again";
+            return CUDA_ERROR_FILE_NOT_FOUND;
+        }
+        ::memcpy(stage.buffer + piece.begin, sources.bytes(piece.file, piece.offset_bytes), piece.length);
+        CUresult result = TIERD_REAL(cuMemcpyHtoDAsync_v2)(address + piece.begin, stage.buffer + piece.begin,
+                                                           piece.length, fills_);
+        if (result != CUDA_SUCCESS) return result;
+        counters.bytes_from_files += piece.length;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult Card::start_hash(uint32_t index, CUdeviceptr sums) {
+    CUdeviceptr words = window.address_of(index), sum = sums + index * sizeof(Hash);
+    uint64_t count = kChunkBytes / sizeof(uint64_t);
+    void* parameters[] = {&words, &count, &sum, &key_.lane[0], &key_.lane[1]};
+    if (CUresult result = TIERD_REAL(cuMemsetD8Async)(sum, 0, sizeof(Hash), hashes_); result != CUDA_SUCCESS)
+        return result;
+    return TIERD_REAL(cuLaunchKernel)(hash_, 64, 1, 1, 256, 1, 1, 0, hashes_, parameters, nullptr);
+}
+
+CUresult Card::wait_for_fills(const Waiting& waiting) {
+    if (!fills_pending_) return CUDA_SUCCESS;
+    if (waiting.has_stream) return TIERD_REAL(cuStreamWaitEvent)(waiting.stream, filled_, 0);
+    CUresult result = TIERD_REAL(cuEventSynchronize)(filled_);
+    if (result == CUDA_SUCCESS) fills_pending_ = false;
+    return result;
+}
+
+CUresult Card::pin(const Reach& reach, const Waiting& waiting) {
+    CUresult result = bring(reach, waiting);
+    if (result != CUDA_SUCCESS) return result;
+    uint32_t rows = reach.everything ? window.allocation_rows() : reach.count;
+    for (uint32_t i = 0; i < rows; i++)
+        window.allocation(reach.everything ? i : reach.parts[i].allocation).pinned = true;
+    return CUDA_SUCCESS;
+}
+
+}  // namespace tierd::shim::cuda

@@ -1,0 +1,84 @@
+#include "cuda_shim/cuda/shim.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda_shim/host/log.h"
+#include "cuda_shim/host/shim_state.h"
+
+namespace tierd::shim::cuda {
+
+static constinit CudaShim the_shim;
+
+CudaShim& shim() {
+    return the_shim;
+}
+
+// The hash kernel for the card, as hash.ptx has it.
+__asm__(
+    "    .section .rodata\n"
+    "    .globl tierd_hash_ptx\n"
+    "    .hidden tierd_hash_ptx\n"
+    "tierd_hash_ptx:\n"
+    "    .incbin \"" TIERD_HASH_PTX
+    "\"\n"
+    "    .byte 0\n"
+    "    .text\n");
+
+static uint64_t bytes_from(const char* name, uint64_t otherwise) {
+    const char* value = ::getenv(name);
+    if (value == nullptr || *value < '0' || *value > '9') return otherwise;
+    return ::strtoull(value, nullptr, 10);
+}
+
+static void read_environment() {
+    CudaConfig& config = the_shim.config;
+    const char* mode = ::getenv("TIERD_CUDA");
+    const char* info = ::getenv("TIERD_CUDA_MEMORY_INFO");
+    config.mode = Mode::elastic;
+    if (mode != nullptr && ::strcmp(mode, "off") == 0) config.mode = Mode::off;
+    if (info != nullptr && ::strcmp(info, "lease") == 0) config.memory_info = MemoryInfo::lease;
+    if (info != nullptr && ::strcmp(info, "real") == 0) config.memory_info = MemoryInfo::real;
+    config.min_bytes = bytes_from("TIERD_CUDA_MIN_BYTES", config.min_bytes);
+    config.limit_bytes = bytes_from("TIERD_HBM_LIMIT", 0);
+}
+
+// In a forked child CUDA does not work, ours no more than the driver's.
+static void after_fork_in_child() {
+    the_shim.lock.reset();
+    the_shim.gate.reset_in_child();
+    the_shim.lease.reset_in_child();
+    __atomic_store_n(&the_shim.status, 1u, __ATOMIC_RELEASE);
+}
+
+// A library's destructor: one line of what was done, where somebody asked for a log.
+__attribute__((destructor)) static void say_what_was_done() {
+    const CardCounters& did = the_shim.card.counters;
+    if (the_shim.status != 2 || (did.chunks_filled == 0 && did.bytes_deferred == 0)) return;
+    log_info() << "card: " << did.bytes_deferred << " bytes deferred, " << did.chunks_filled
+               << " chunks filled (" << did.bytes_from_files << " bytes of files, " << did.bytes_from_saved
+               << " saved), " << did.chunks_dropped << " dropped, " << did.chunks_saved << " saved, "
+               << did.waits << " waits";
+}
+
+bool is_enabled() {
+    uint32_t status = __atomic_load_n(&the_shim.status, __ATOMIC_ACQUIRE);
+    if (status != 0) return status == 2;
+    if (!__atomic_load_n(&state().enabled, __ATOMIC_ACQUIRE))
+        return false;  // before the host half's constructor
+    Hold hold(the_shim.lock);
+    if (the_shim.status != 0) return the_shim.status == 2;
+    read_environment();
+    bool on =
+        the_shim.config.mode != Mode::off && ::pthread_atfork(nullptr, nullptr, after_fork_in_child) == 0;
+    __atomic_store_n(&the_shim.status, on ? 2u : 1u, __ATOMIC_RELEASE);
+    return on;
+}
+
+void give_up(const char* why) {
+    if (__atomic_exchange_n(&the_shim.given_up, 1u, __ATOMIC_ACQ_REL) == 0)
+        log_info() << "no more elastic memory on cards: " << why;
+}
+
+}  // namespace tierd::shim::cuda

@@ -1,0 +1,73 @@
+// card_book.h - who may have how much of one card's memory, and who is asked to give some back. Arithmetic only.
+//
+// Processes that want more than is free wait in a queue. The first of them is served before anybody behind it: what it
+// lacks is asked of the others, those who wait themselves first, then whoever has had its memory longest. A lease
+// is not asked back before it has lasted a slice, unless its process idles, which only that process knows: the order
+// says both. So two processes that don't fit together take turns of a slice, and don't thrash.
+//
+// Owns:      the leases of one card. Not the sockets they belong to, not the memory.
+// Invariant: the sum of all leases never exceeds the capacity; a lease grows only by a Grant, in the queue's order, and
+//            shrinks only when its process says so or ends.
+// Callers:   the lease desk's thread.
+// Fails:     numbers that make no sense (a lease that grows by its own word) are refused: false.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace tierd {
+
+struct CardLease {
+    uint64_t lease_bytes = 0;
+    uint64_t pinned_bytes = 0;  // of it, what the process can't give back
+    uint64_t need_bytes = 0;    // for its next launch
+    uint64_t want_bytes = 0;    // for all that it has; 0: it waits for nothing
+    uint64_t waiting_since_ns = 0;
+    uint64_t granted_ns = 0;              // when the lease last grew
+    std::optional<uint64_t> asked_bytes;  // what it was asked to come down to
+    uint32_t told_position = 0;           // in the queue, as the process last heard
+    uint64_t told_most_bytes = 0;         // what it could have at most, as the process last heard
+};
+
+// What a process is to be told.
+struct CardWord {
+    uint64_t lease = 0;  // number
+    bool reclaim = false;
+    uint64_t lease_bytes = 0;    // as it is now; with `reclaim`: what to come down to
+    uint64_t most_bytes = 0;     // all but what others have pinned
+    uint32_t position = 0;       // 0: not waiting
+    uint64_t not_before_ns = 0;  // with `reclaim`
+};
+
+class CardBook {
+  public:
+    CardBook(uint64_t capacity_bytes, uint64_t slice_ns)
+        : capacity_bytes_(capacity_bytes), slice_ns_(slice_ns) {}
+
+    void open(uint64_t number) { leases_[number] = {}; }
+    void close(uint64_t number) { leases_.erase(number); }
+    bool want(uint64_t number, uint64_t need_bytes, uint64_t want_bytes, uint64_t now_ns);
+    bool holds(uint64_t number, uint64_t lease_bytes, uint64_t pinned_bytes);
+
+    // What follows from all that was said so far. The words are to be sent in this order.
+    std::vector<CardWord> settle(uint64_t now_ns);
+
+    uint64_t capacity_bytes() const { return capacity_bytes_; }
+    uint64_t leased_bytes() const;
+    uint64_t most_for(uint64_t number) const;
+    uint32_t position_of(uint64_t number) const;  // in the queue, from 1; 0: not waiting
+    const std::map<uint64_t, CardLease>& leases() const { return leases_; }
+
+  private:
+    std::vector<uint64_t> queue() const;
+    void ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, std::vector<CardWord>& words);
+    void tell_places(std::vector<CardWord>& words);
+
+    uint64_t capacity_bytes_;
+    uint64_t slice_ns_;
+    std::map<uint64_t, CardLease> leases_;
+};
+
+}  // namespace tierd

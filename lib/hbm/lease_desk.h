@@ -1,0 +1,53 @@
+// lease_desk.h - shares the memory of the machine's cards out to processes, over their lease channels.
+//
+// Owns:      one thread, the lease channels, and a CardBook for each card that a process has named.
+// Invariant: a lease ends when its channel does, at once: the kernel closes it with the process. Nothing of a client is
+//            trusted: a message that makes no sense ends its lease. No client is waited for.
+// Callers:   adopt(), cards(): any thread.
+// Fails:     a client that does not read loses its lease.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/base/fd.h"
+#include "lib/session/handler.h"
+
+namespace tierd {
+
+struct HbmConfig {
+    uint32_t percent = 90;    // of a card's memory that leases may be together; ignored when `bytes` is set
+    uint64_t bytes = 0;       // the same as a size; 0: `percent` holds
+    uint32_t slice_ms = 500;  // a lease that is in use is not asked back before it has lasted so long
+};
+
+struct LeaseStatus {
+    pid_t pid = 0;
+    uid_t uid = 0;
+    uint64_t lease_bytes = 0;
+    uint64_t pinned_bytes = 0;
+    uint64_t want_bytes = 0;  // while it waits
+    uint32_t position = 0;    // in the queue, from 1; 0: it does not wait
+};
+
+struct CardStatus {
+    std::string name;  // "hbm-" and the first bytes of the card's UUID
+    uint64_t capacity_bytes = 0;
+    uint64_t leased_bytes = 0;
+    std::vector<LeaseStatus> leases;
+};
+
+class LeaseDesk {
+  public:
+    static Result<std::unique_ptr<LeaseDesk>> start(const HbmConfig& config);
+    virtual ~LeaseDesk() = default;
+
+    // Takes over a channel whose first message was `hello`.
+    virtual void adopt(Fd channel, const Peer& peer, const LeaseRequest& request) = 0;
+    virtual std::vector<CardStatus> cards() const = 0;
+};
+
+}  // namespace tierd

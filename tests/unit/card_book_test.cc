@@ -1,0 +1,140 @@
+// card_book_test.cc - who gets a card's memory, and who is asked for it.
+#define BOOST_TEST_MODULE card_book
+#include "lib/hbm/card_book.h"
+
+#include <boost/test/unit_test.hpp>
+#include <random>
+
+using namespace tierd;
+
+namespace {
+
+constexpr uint64_t kSlice = 100;
+
+// The word to one lease among those that a step brought; fails the test when there is none.
+CardWord word_for(const std::vector<CardWord>& words, uint64_t lease) {
+    for (const CardWord& word : words)
+        if (word.lease == lease) return word;
+    BOOST_FAIL("no word for lease " << lease);
+    return {};
+}
+
+struct TwoLeases {
+    CardBook book{10, kSlice};
+    TwoLeases() {
+        book.open(1);
+        book.open(2);
+    }
+    std::vector<CardWord> want(uint64_t lease, uint64_t bytes, uint64_t now) {
+        BOOST_TEST(book.want(lease, bytes, bytes, now));
+        return book.settle(now);
+    }
+    std::vector<CardWord> holds(uint64_t lease, uint64_t bytes, uint64_t pinned, uint64_t now) {
+        BOOST_TEST(book.holds(lease, bytes, pinned));
+        return book.settle(now);
+    }
+};
+
+}  // namespace
+
+BOOST_FIXTURE_TEST_SUITE(card_book, TwoLeases)
+
+BOOST_AUTO_TEST_CASE(what_is_free_is_granted_at_once) {
+    auto words = want(1, 6, 0);
+    BOOST_TEST(words.size() == 1u);
+    BOOST_TEST(word_for(words, 1).lease_bytes == 6u);
+    BOOST_TEST(book.leased_bytes() == 6u);
+    BOOST_TEST(book.position_of(1) == 0u);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_missing_is_asked_of_the_other_not_before_its_slice_is_over) {
+    want(1, 6, 7);
+    auto words = want(2, 8, 10);
+    CardWord order = word_for(words, 1);
+    BOOST_TEST(order.reclaim);
+    BOOST_TEST(order.lease_bytes == 2u);
+    BOOST_TEST(order.not_before_ns == 7 + kSlice);
+    BOOST_TEST(word_for(words, 2).position == 1u);
+    words = holds(1, 2, 0, 20);
+    BOOST_TEST(word_for(words, 2).lease_bytes == 8u);
+}
+
+BOOST_AUTO_TEST_CASE(nothing_is_granted_to_who_still_owes_an_answer) {
+    want(1, 6, 0);
+    want(2, 8, 1);                           // 1 is asked to come down to 2
+    BOOST_TEST(want(1, 9, 2).size() == 1u);  // only its place in the queue
+    auto words = holds(1, 2, 0, 3);          // now 2 gets its 8, and is asked for what 1 waits for
+    BOOST_TEST(word_for(words, 2).lease_bytes == 8u);
+    BOOST_TEST(book.leased_bytes() == 10u);
+}
+
+BOOST_AUTO_TEST_CASE(who_waits_is_asked_before_who_works) {
+    book.open(3);
+    want(1, 4, 0);
+    want(2, 4, 50);
+    want(1, 9, 60);  // 1 waits now, holding 4; 2 is asked
+    auto words = want(3, 6, 61);
+    for (const CardWord& word : words) BOOST_TEST(!word.reclaim);  // 3 is behind 1, whose turn it is
+    holds(2, 1, 0, 70);
+    BOOST_TEST(book.leases().at(1).lease_bytes == 9u);
+    words = book.settle(71);
+    BOOST_TEST(book.leases().at(1).asked_bytes.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(what_others_have_pinned_is_not_promised) {
+    want(1, 6, 0);
+    want(2, 10, 1);
+    auto words = holds(1, 5, 5, 2);
+    BOOST_TEST(word_for(words, 2).lease_bytes == 5u);
+    BOOST_TEST(word_for(words, 2).most_bytes == 5u);
+}
+
+BOOST_AUTO_TEST_CASE(a_lease_that_ends_goes_to_the_first_in_the_queue) {
+    want(1, 10, 0);
+    want(2, 10, 1);
+    book.close(1);
+    BOOST_TEST(word_for(book.settle(2), 2).lease_bytes == 10u);
+}
+
+BOOST_AUTO_TEST_CASE(numbers_that_make_no_sense_are_refused) {
+    want(1, 4, 0);
+    BOOST_TEST(!book.want(1, 5, 4, 0));
+    BOOST_TEST(!book.want(7, 1, 1, 0));
+    BOOST_TEST(!book.holds(1, 5, 0));
+    BOOST_TEST(!book.holds(1, 3, 4));
+    BOOST_TEST(book.leases().at(1).lease_bytes == 4u);
+}
+
+BOOST_AUTO_TEST_CASE(in_any_order_of_events_the_card_is_never_promised_twice_and_everybody_has_his_turn) {
+    std::mt19937_64 random(3);
+    CardBook card(64, kSlice);
+    std::map<uint64_t, uint64_t> told;  // what each process believes
+    std::map<uint64_t, std::vector<uint64_t>> orders;
+    uint64_t grants = 0, now = 0;
+    for (uint64_t n = 1; n <= 6; n++) card.open(n);
+    for (int step = 0; step < 20000; step++) {
+        uint64_t n = 1 + random() % 6;
+        if (orders[n].empty()) {
+            if (card.position_of(n) == 0) BOOST_TEST(card.want(n, 1, 1 + random() % 80, now));
+        } else {
+            told[n] = std::min(told[n], orders[n].front());
+            orders[n].erase(orders[n].begin());
+            BOOST_TEST(card.holds(n, told[n], 0));
+        }
+        for (const CardWord& word : card.settle(++now)) {
+            if (word.reclaim) {
+                orders[word.lease].push_back(word.lease_bytes);
+            } else {
+                grants += word.position == 0 ? 1 : 0;
+                told[word.lease] = word.lease_bytes;
+            }
+        }
+        uint64_t believed = 0;
+        for (auto& [number, bytes] : told) believed += bytes;
+        BOOST_REQUIRE(believed <= 64u);
+        BOOST_REQUIRE(card.leased_bytes() <= 64u);
+    }
+    BOOST_TEST(grants > 1000u);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
