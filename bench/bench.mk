@@ -1,5 +1,5 @@
 # The benchmarks; included by the Makefile. What each writes and needs stands in bench/run.py.
-.PHONY: bench bench-short bench-load bench-resident bench-past-ram bench-quick bench-venv bench-torch-venv
+.PHONY: bench bench-short bench-load bench-resident bench-past-ram bench-migrate bench-quick bench-venv bench-torch-venv
 
 bench: build bench-venv           ## all benchmarks, hours; writes docs/results/bench.md
 	build/venv-bench/bin/python bench/run.py all
@@ -15,6 +15,9 @@ bench-resident: build bench-venv  ## everything fits: decode, attach, memory of 
 
 bench-past-ram: build bench-venv  ## models larger than their memory, beside the kernel and the clairvoyant bound
 	build/venv-bench/bin/python bench/run.py past_ram
+
+bench-migrate: build              ## tiers: 1M extents with nothing to do, moves beside copies (in the guest)
+	cd bench && python3 migrate.py
 
 bench-quick: build bench-venv     ## the same rows from models of 512 MiB, under 4 minutes
 	build/venv-bench/bin/python bench/run.py quick
