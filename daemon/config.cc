@@ -26,7 +26,7 @@ namespace {
 constexpr size_t kMaxFileBytes = 1 * kMiB;
 
 // monostate: a kind that no key has (times, fractions, tables, mixed lists), so every setter refuses it.
-using Value = std::variant<std::monostate, bool, int64_t, std::string>;
+using Value = std::variant<std::monostate, bool, int64_t, std::string, std::vector<std::string>>;
 using Problem = std::string;  // what to write instead; empty: the value was taken
 
 Problem set_bool(const Value& value, bool& out) {
@@ -128,6 +128,24 @@ Problem set_directory(const Value& value, std::string& out) {
     return {};
 }
 
+Problem set_object(const Value& value, std::string& out) {
+    std::string read;
+    if (!set_text(value, read).empty() || (!read.empty() && !read.starts_with('/')))
+        return "write the absolute path of an object in quotes, or \"\" for none";
+    out = read;
+    return {};
+}
+
+Problem set_knobs(const Value& value, std::vector<std::string>& out) {
+    const auto* read = std::get_if<std::vector<std::string>>(&value);
+    auto is_knob = [](const std::string& knob) {
+        return knob.find('=') != knob.npos && !knob.starts_with('=');
+    };
+    if (read == nullptr || !std::ranges::all_of(*read, is_knob)) return "write a list such as [\"depth=4\"]";
+    out = *read;
+    return {};
+}
+
 Problem set_level(const Value& value, std::string& out) {
     static constexpr std::array<std::string_view, 5> kLevels = {"trace", "debug", "info", "warning", "error"};
     return set_choice(value, kLevels, out);
@@ -156,6 +174,8 @@ constexpr Setting kSettings[] = {
     {"policy",  "name",             [](Config& c, const Value& v) { return set_choice(v, builtin_policy_names(), c.policy.name); }},
     {"policy",  "epoch_ms",         [](Config& c, const Value& v) { return set_number(v, 10, 10000, c.policy.epoch_ms); }},
     {"policy",  "read_ahead",       [](Config& c, const Value& v) { return set_bool(v, c.policy.read_ahead); }},
+    {"policy",  "object",           [](Config& c, const Value& v) { return set_object(v, c.policy.object); }},
+    {"policy",  "knobs",            [](Config& c, const Value& v) { return set_knobs(v, c.policy.knobs); }},
     {"tiers",   "discover",         [](Config& c, const Value& v) { return set_bool(v, c.tiers.discover); }},
     {"tiers",   "share",            [](Config& c, const Value& v) { return set_share(v, c.tiers.share_percent); }},
     {"tiers",   "migrate_limit",    [](Config& c, const Value& v) { return set_size(v, c.tiers.migrate_bytes_per_s); }},
@@ -194,6 +214,15 @@ Value value_of(const toml::node& node) {
     if (auto flag = node.value_exact<bool>()) return *flag;
     if (auto number = node.value_exact<int64_t>()) return *number;
     if (auto text = node.value_exact<std::string>()) return *text;
+    if (const toml::array* list = node.as_array()) {
+        std::vector<std::string> texts;
+        for (const toml::node& item : *list) {
+            auto text = item.value_exact<std::string>();
+            if (!text) return {};
+            texts.push_back(*text);
+        }
+        return texts;
+    }
     return {};
 }
 

@@ -63,6 +63,8 @@ struct PolicyConfig {
     std::string name = "auto";  // one of builtin_policy_names()
     uint32_t epoch_ms = 100;    // 10 to 10000
     bool read_ahead = true;
+    std::string object;              // path of an eBPF policy to load at the start; empty: none
+    std::vector<std::string> knobs;  // "name=value" of it
 
     bool operator==(const PolicyConfig&) const = default;
 };

@@ -95,6 +95,15 @@ Fd systemd_socket() {
     return Fd(::sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, nullptr, 0) > 0 ? fd : -1);
 }
 
+std::vector<NamedValue> knobs(const PolicyConfig& policy) {
+    std::vector<NamedValue> list;
+    for (const std::string& knob : policy.knobs) {
+        size_t equals = knob.find('=');
+        list.push_back({knob.substr(0, equals), knob.substr(equals + 1)});
+    }
+    return list;
+}
+
 // The memory of the nodes that have processors, or what the control group leaves of it: of that the budget is a share.
 uint64_t system_memory_bytes(const Topology& topology) {
     uint64_t bytes = 0;
@@ -123,6 +132,8 @@ EngineConfig engine_config(const Config& config, std::vector<TierSpec> tiers) {
             .io_depth = config.io.depth,
             .direct_io = config.io.direct,
             .policy = config.policy.name,
+            .policy_object = config.policy.object,
+            .policy_knobs = knobs(config.policy),
             .read_ahead = config.policy.read_ahead,
             .epoch_ms = config.policy.epoch_ms,
             .deadline_ms = config.session.deadline_ms,

@@ -157,7 +157,12 @@ class Core {
     PolicyRoom policy_room();
     // Puts the object in the place of the policy that decides, between two events. Errors: busy when the tables were
     // changed meanwhile, or the engine stops; then nothing has changed.
-    Result<void> install_policy(const std::shared_ptr<BpfObject>& object, bool is_reload);
+    struct NewPolicy {
+        std::shared_ptr<BpfObject> object;
+        std::vector<std::string> log;  // of its tierd/init
+        bool is_reload = false;
+    };
+    Result<void> install_policy(const NewPolicy& policy);
     Result<void> unload_policy();
     void on_policy_news();
     PolicyStatus policy() const;

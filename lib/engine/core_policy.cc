@@ -157,19 +157,21 @@ Result<void> Core::share_tables(std::shared_ptr<BpfTables> tables) {
     return {};
 }
 
-Result<void> Core::install_policy(const std::shared_ptr<BpfObject>& object, bool is_reload) {
+Result<void> Core::install_policy(const NewPolicy& policy) {
+    const auto& object = policy.object;
     if (stopping_) return fail(Code::busy, "load the policy", object->name(), "tierd is shutting down");
-    if (is_reload && (record_.bpf == nullptr || record_.bpf->name() != object->name()))
+    if (policy.is_reload && (record_.bpf == nullptr || record_.bpf->name() != object->name()))
         return fail(Code::not_found, "reload the policy", object->name(), "it went meanwhile");
     if (auto shared = share_tables(object->shared_tables()); !shared) return shared;
     auto runner = run_on_thread(
         object, [mailbox = mailbox_] { mailbox->post([](Core& core) { core.on_policy_news(); }); });
     // The built-in policy goes on behind the object, with all that it knows.
     auto built_in = record_.bpf != nullptr ? record_.bpf->take_built_in() : std::move(policy_);
-    auto policy = std::make_unique<BpfPolicy>(object, std::move(runner), std::move(built_in));
-    BpfPolicy* bpf = policy.get();
-    put_in_place(std::move(policy), bpf);
-    is_reload ? record_.reloads++ : record_.loads++;
+    auto made = std::make_unique<BpfPolicy>(object, std::move(runner), std::move(built_in));
+    BpfPolicy* bpf = made.get();
+    put_in_place(std::move(made), bpf);
+    record_.init_log = policy.log;
+    policy.is_reload ? record_.reloads++ : record_.loads++;
     record_.growing = false;
     for (auto& [number, file] : files_) {
         if (file->clients == 0) continue;
@@ -263,9 +265,11 @@ void Core::describe_object(PolicyStatus& status) const {
     status.verified_instructions = object.verified_insns();
     status.map_bytes = object.own_map_bytes();
     status.calls_dropped = stats.calls_dropped;
-    status.log.assign(stats.log.begin(), stats.log.end());
+    status.log = record_.init_log;
+    status.log.insert(status.log.end(), stats.log.begin(), stats.log.end());
     for (const Knob& knob : object.knobs()) status.knobs.push_back({knob.name, knob.value});
     for (Hook hook : object.summary().hooks) {
+        if (hook == Hook::init || hook == Hook::exit) continue;  // before it decided, and after
         const HookStats& row = stats.hooks[static_cast<size_t>(hook)];
         status.hooks.push_back({.hook = std::string(hook_name(hook)),
                                 .calls = row.cpu.count(),

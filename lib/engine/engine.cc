@@ -322,15 +322,16 @@ class ThreadedEngine final : public Engine {
         for (int attempt = 0;; attempt++) {
             auto object = load_object(source);
             if (!object) return std::unexpected(object.error());
-            auto put = ask<Result<void>>(
-                [object = *object, is_reload](Core& core) { return core.install_policy(object, is_reload); });
+            object->is_reload = is_reload;
+            auto put =
+                ask<Result<void>>([policy = *object](Core& core) { return core.install_policy(policy); });
             if (put) policy_source_ = source;
             bool grew = !put && put.error().code == Code::no_space;
             if (!grew || attempt == 3) return put;
         }
     }
 
-    Result<std::shared_ptr<BpfObject>> load_object(const PolicySource& source) {
+    Result<Core::NewPolicy> load_object(const PolicySource& source) {
         using Room = Result<Core::PolicyRoom>;
         auto room = ask<Room>([](Core& core) -> Room { return core.policy_room(); });
         if (!room) return std::unexpected(room.error());
@@ -340,9 +341,10 @@ class ThreadedEngine final : public Engine {
             room->tables = std::move(*made);
         }
         auto object = BpfObject::load(source.file, source.knobs, room->tables);
-        if (!object) return object;
-        if (auto begun = BpfPolicy::init(*object, room->view); !begun) return std::unexpected(begun.error());
-        return object;
+        if (!object) return std::unexpected(object.error());
+        auto begun = BpfPolicy::init(*object, room->view);
+        if (!begun) return std::unexpected(begun.error());
+        return Core::NewPolicy{.object = std::move(*object), .log = std::move(*begun)};
     }
 
     // Called on the engine's thread.

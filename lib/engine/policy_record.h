@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "lib/engine/decisions.h"
 #include "lib/policy/bpf_policy.h"
@@ -21,6 +22,7 @@ struct PolicyRecord {
     DecisionCounts decisions;  // of the policy that decides now
     uint32_t evictions_in_epoch = 0;
     uint64_t loaded_at_ns = 0;
+    std::vector<std::string> init_log;  // what it said when it was loaded
     uint64_t loads = 0;
     uint64_t reloads = 0;
     uint64_t ejections = 0;

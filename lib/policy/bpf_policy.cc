@@ -43,11 +43,12 @@ BpfPolicy::BpfPolicy(std::shared_ptr<BpfObject> object, std::unique_ptr<PolicyRu
       built_in_(std::move(built_in)),
       by_worth_(tells_worth(*object_)) {}
 
-Result<void> BpfPolicy::init(const std::shared_ptr<BpfObject>& object, const PolicyView& view) {
-    if (!object->has(Hook::init)) return {};
+Result<std::vector<std::string>> BpfPolicy::init(const std::shared_ptr<BpfObject>& object,
+                                                 const PolicyView& view) {
     PolicyAnswer answer;
+    if (!object->has(Hook::init)) return answer.log;
     CallOutcome outcome = object->run(Hook::init, common_call(view, object->tables(), 0), answer);
-    if (outcome.failure == 0 && outcome.verdict == 0) return {};
+    if (outcome.failure == 0 && outcome.verdict == 0) return answer.log;
     std::string why = outcome.failure != 0
                           ? fmt::format("its tierd/init could not be run: error {}", -outcome.failure)
                           : fmt::format("its tierd/init returned {}", outcome.verdict);

@@ -22,8 +22,10 @@ class BpfPolicy final : public Policy {
     BpfPolicy(std::shared_ptr<BpfObject> object, std::unique_ptr<PolicyRunner> runner,
               std::unique_ptr<Policy> built_in);
 
-    // Calls tierd/init, which may refuse: before anything of the object decides. Errors: bad_input, with its log.
-    static Result<void> init(const std::shared_ptr<BpfObject>& object, const PolicyView& view);
+    // Calls tierd/init, which may refuse: before anything of the object decides. Returns its log. Errors: bad_input, with
+    // that log.
+    static Result<std::vector<std::string>> init(const std::shared_ptr<BpfObject>& object,
+                                                 const PolicyView& view);
 
     std::string_view name() const override { return object_->name(); }
     void model_open(const PolicyView& view, const PolicyModel& model) override;

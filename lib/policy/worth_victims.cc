@@ -17,18 +17,29 @@ constexpr uint64_t kPause = 20;   // scans' lengths between two
 
 }  // namespace
 
+// What a batch holds ages: the worth of what was touched may come later than the news of the touch, and what rose is passed
+// over. So before demand takes what is to be held, the table is looked at again.
 void WorthVictims::name(const PolicyView& view, std::span<const tierd_mark> marks, Need need,
                         std::vector<ExtentId>& out) {
+    const size_t before = out.size();
+    uint64_t below = need.for_demand ? TIERD_HOLD : need.below;
     if (view.now_ns >= stale_at_ns_ || changed_.size() >= kMaxChanged)
         scan(view, marks);
     else
         add_changed(view, marks);
-    uint64_t named = take(view, marks, need, out);
-    bool may_scan = need.for_demand || view.now_ns >= again_at_ns_;
-    if (named >= need.bytes || next_ < batch_.size() || !may_scan) return;
+    uint64_t named = take(view, marks, need.bytes, below, out);
+    bool may_scan = need.for_demand || (next_ == batch_.size() && view.now_ns >= again_at_ns_);
+    if (named >= need.bytes || !may_scan) return;
     scan(view, marks);
-    need.bytes -= named;
-    take(view, marks, need, out);
+    std::vector<ExtentId> known(out.begin() + static_cast<std::ptrdiff_t>(before), out.end());
+    std::ranges::sort(known);
+    std::erase_if(batch_, [&](const Candidate& c) { return std::ranges::binary_search(known, c.extent); });
+    named += take(view, marks, need.bytes - named, below, out);
+    if (!need.for_demand || named >= need.bytes) return;
+    for (; next_ < batch_.size() && named < need.bytes; next_++) {
+        out.push_back(batch_[next_].extent);
+        named += view.extents[batch_[next_].extent].bytes;
+    }
 }
 
 void WorthVictims::changed(ExtentId extent) {
@@ -46,7 +57,8 @@ void WorthVictims::add_changed(const PolicyView& view, std::span<const tierd_mar
         if (!is_all_ && (batch_.empty() || batch_.back() < candidate)) continue;
         auto place =
             std::upper_bound(batch_.begin() + static_cast<std::ptrdiff_t>(next_), batch_.end(), candidate);
-        batch_.insert(place, candidate);
+        bool is_there = place != batch_.begin() && *std::prev(place) == candidate;
+        if (!is_there) batch_.insert(place, candidate);
     }
 }
 
@@ -71,12 +83,12 @@ void WorthVictims::scan(const PolicyView& view, std::span<const tierd_mark> mark
     stale_at_ns_ = std::max(again_at_ns_, view.now_ns + kFreshNs);
 }
 
-uint64_t WorthVictims::take(const PolicyView& view, std::span<const tierd_mark> marks, const Need& need,
-                            std::vector<ExtentId>& out) {
+uint64_t WorthVictims::take(const PolicyView& view, std::span<const tierd_mark> marks, uint64_t needed_bytes,
+                            uint64_t below, std::vector<ExtentId>& out) {
     uint64_t named = 0;
-    for (; next_ < batch_.size() && named < need.bytes; next_++) {
+    for (; next_ < batch_.size() && named < needed_bytes; next_++) {
         const Candidate& candidate = batch_[next_];
-        if (!need.for_demand && candidate.worth >= need.below) break;
+        if (candidate.worth >= below) break;
         if (candidate.extent >= view.extents.size()) continue;
         const tierd_extent& row = view.extents[candidate.extent];
         uint64_t worth = candidate.extent < marks.size() ? marks[candidate.extent].worth : 0;

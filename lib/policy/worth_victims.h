@@ -41,8 +41,8 @@ class WorthVictims {
 
     void add_changed(const PolicyView& view, std::span<const tierd_mark> marks);
     void scan(const PolicyView& view, std::span<const tierd_mark> marks);
-    uint64_t take(const PolicyView& view, std::span<const tierd_mark> marks, const Need& need,
-                  std::vector<ExtentId>& out);
+    uint64_t take(const PolicyView& view, std::span<const tierd_mark> marks, uint64_t needed_bytes,
+                  uint64_t below, std::vector<ExtentId>& out);
 
     std::vector<Candidate> batch_;  // ascending
     size_t next_ = 0;

@@ -268,16 +268,22 @@ int Daemon::stop() {
     return wait();
 }
 
-Json Daemon::get(const std::string& resource) const {
+Daemon::Reply Daemon::ask(const std::string& method, const std::string& resource,
+                          const std::string& body) const {
     const Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address = {};
     address.sun_family = AF_UNIX;
     control_.copy(address.sun_path, sizeof(address.sun_path) - 1);
     if (connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0)
         throw_errno(control_);
-    const std::string request = "GET " + resource + " HTTP/1.1\r\nHost: tierd\r\nConnection: close\r\n\r\n";
-    if (::send(socket.get(), request.data(), request.size(), MSG_NOSIGNAL) != ssize_t(request.size()))
-        throw_errno("ask tierd");
+    const std::string request = method + " " + resource +
+                                " HTTP/1.1\r\nHost: tierd\r\nConnection: close\r\n" +
+                                "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+    for (size_t sent = 0; sent < request.size();) {
+        const ssize_t part = ::send(socket.get(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
+        if (part <= 0) throw_errno("ask tierd");
+        sent += size_t(part);
+    }
     std::string answer;
     char part[4096];
     while (readable_within(socket.get(), 20'000)) {
@@ -285,10 +291,16 @@ Json Daemon::get(const std::string& resource) const {
         if (got <= 0) break;
         answer.append(part, size_t(got));
     }
-    const size_t body = answer.find("\r\n\r\n");
-    if (answer.rfind("HTTP/1.1 200", 0) != 0 || body == std::string::npos)
-        throw std::runtime_error("GET " + resource + ": " + answer + "\n" + tail_of(log_));
-    return Json::parse(answer.substr(body + 4));
+    const size_t head = answer.find("\r\n\r\n");
+    if (answer.rfind("HTTP/1.1 ", 0) != 0 || head == std::string::npos)
+        throw std::runtime_error(method + " " + resource + ": " + answer + "\n" + tail_of(log_));
+    return {std::stoi(answer.substr(9, 3)), Json::parse(answer.substr(head + 4))};
+}
+
+Json Daemon::get(const std::string& resource) const {
+    const Reply reply = ask("GET", resource);
+    if (reply.status != 200) throw std::runtime_error("GET " + resource + ": " + reply.body.dump());
+    return reply.body;
 }
 
 uint64_t Daemon::counter(const std::string& name) const {

@@ -106,7 +106,13 @@ class Daemon {
     bool running() { return process_.running(); }
     const std::string& socket() const { return socket_; }
 
-    Json get(const std::string& resource) const;  // GET over the control socket
+    struct Reply {
+        int status = 0;  // HTTP's
+        Json body;
+    };
+    // One request over the control socket.
+    Reply ask(const std::string& method, const std::string& resource, const std::string& body = {}) const;
+    Json get(const std::string& resource) const;  // throws when it is not answered with 200
     Json status() const { return get("/v1/status"); }
     // One counter of the status by its name.
     uint64_t counter(const std::string& name) const;

@@ -52,7 +52,7 @@ BOOST_AUTO_TEST_CASE(the_shipped_file_writes_out_every_key) {
         for (std::string name; names >> name; keys++)
             BOOST_TEST(contains(shipped, "\n" + name + " = "), section << "." << name);
     }
-    BOOST_TEST(keys == 17);
+    BOOST_TEST(keys == 19);
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_file_gives_the_defaults) {

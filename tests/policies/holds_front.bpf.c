@@ -1,0 +1,23 @@
+/* Holds the first extents of each model; the rest is worth what its last miss makes it. */
+#include "tierd.bpf.h"
+TIERD_POLICY("GPL");
+TIERD_KNOB(__u32, held, 8); /* extents of each model */
+
+TIERD_HOOK(model_open)
+{
+	const struct tierd_model *model = tierd_model(call->model);
+	__u32 i;
+
+	if (model)
+		tierd_for (i, model->first_extent, model->first_extent + held)
+			tierd_hold(i);
+	return 0;
+}
+TIERD_HOOK(fault)
+{
+	struct tierd_mark *mark = tierd_mark(call->extent);
+
+	if (mark && mark->worth != TIERD_HOLD)
+		mark->worth = call->now_ns;
+	return 0;
+}
