@@ -129,8 +129,7 @@ class Inspection {
         if (bytes.empty()) return {};
         if (title != ".text") {
             auto hook = hook_of(title);
-            if (!hook)
-                return bad(fmt::format("\"{}\" is no hook", title), "tierd.bpf.h lists the hooks");
+            if (!hook) return bad(fmt::format("\"{}\" is no hook", title), "tierd.bpf.h lists the hooks");
             if (std::ranges::find(summary_.hooks, *hook) != summary_.hooks.end())
                 return bad(fmt::format("{} stands there twice", title));
             summary_.hooks.push_back(*hook);

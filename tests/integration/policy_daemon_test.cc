@@ -226,6 +226,45 @@ BOOST_FIXTURE_TEST_CASE(a_policy_that_fails_time_after_time_is_ejected_with_the_
     reads_right();
 }
 
+BOOST_AUTO_TEST_CASE(a_table_that_outgrows_what_the_policy_sees_is_shared_anew) {
+    WorkDir dir;
+    make_file(dir.file("model.weights"), kSeed, 16 * kMiB);
+    make_island_file(dir.file("large.weights"), kSeed, 5 * kGiB, {5 * kGiB - kMiB}, kMiB);
+    Daemon daemon(dir, {.budget = "48MiB", .options = {"--extent", "64KiB"}});
+    BOOST_TEST(daemon.ask("PUT", "/v1/policy", load_request("fifo", "/policies/")).status == 200);
+    ReaderProcess reader(dir, {.socket = daemon.socket()});
+    const std::string seed = "seed=" + std::to_string(kSeed);
+    reader.call("map path=" + dir.file("model.weights"));
+    BOOST_TEST(all_right(reader.call("verify " + seed)));
+    reader.call("map path=" + dir.file("large.weights"));
+    BOOST_TEST(comes_true([&] { return daemon.get("/v1/policy")["reloads"] == 1u; }));
+    const Json now = daemon.get("/v1/policy");
+    BOOST_TEST(now["name"] == "fifo");
+    BOOST_TEST(now["rows"].get<uint64_t>() > 64 * 1024u);
+    BOOST_TEST(now["room"].get<uint64_t>() >= now["rows"].get<uint64_t>());
+    BOOST_TEST(all_right(reader.call("verify map=1 " + seed + " from=" + std::to_string(5 * kGiB - kMiB))));
+    BOOST_TEST(all_right(reader.call("verify threads=4 " + seed)));
+}
+
+BOOST_AUTO_TEST_CASE(the_configuration_may_name_a_policy_and_a_bad_one_is_a_note) {
+    WorkDir dir;
+    const std::string objects = build_dir() + "/tests/policies/";
+    auto with = [&](const std::string& object) {
+        return DaemonPlan{.config = "[policy]\nname = \"lru\"\nobject = \"" + objects + object +
+                                    ".bpf.o\"\nknobs = [\"held=3\"]\n"};
+    };
+    {
+        Daemon daemon(dir, with("holds_front"));
+        const Json now = daemon.get("/v1/policy");
+        BOOST_TEST(now["name"] == "holds_front");
+        BOOST_TEST(now["built_in"] == "lru");
+        BOOST_TEST(now["knobs"][0]["value"] == "3");
+    }
+    Daemon daemon(dir, with("write_row"));
+    BOOST_TEST(daemon.get("/v1/policy")["name"] == "lru");
+    BOOST_TEST(daemon.status()["notes"].dump().find("set the knob held") != std::string::npos);
+}
+
 BOOST_FIXTURE_TEST_CASE(policies_are_replaced_a_thousand_times_under_eight_readers, Scene) {
     constexpr int kReplacements = 1000;
     std::vector<std::unique_ptr<ReaderProcess>> readers;
