@@ -40,7 +40,7 @@ struct statx;
 namespace tierd {
 
 // Why an extent is being filled; the order is the order of precedence.
-enum class FillReason : uint8_t { demand, read_ahead, preload };
+enum class FillReason : uint8_t { demand, read_ahead, guess, preload };
 
 enum class Started : uint8_t {
     yes,
@@ -232,7 +232,7 @@ class Core {
 
     // core_policy.cc
     void take_decisions();
-    Refusal propose_read_ahead(ExtentId id);
+    Refusal propose_read_ahead(ExtentId id, std::deque<ExtentId>& queue);
     Refusal propose_eviction(ExtentId id);
     Refusal watch_extent(ExtentId id);
     void count_decision(Proposal proposal, Refusal refusal);
@@ -346,6 +346,7 @@ class Core {
     std::unordered_map<ExtentId, Fill> fills_;  // under way
     std::deque<ExtentId> demand_;
     std::deque<ExtentId> ahead_;
+    std::deque<ExtentId> guesses_;    // read ahead when nothing surer is to be read
     std::deque<ExtentId> will_need_;  // advised by clients; only ever fills memory that is free
     std::deque<MapAhead> map_ahead_;
     std::deque<HugeWish> huge_wishes_;

@@ -57,6 +57,9 @@ void Core::pump() {
         while (!ahead_.empty() && reads_in_flight_ < config_.io_depth &&
                pump_one(ahead_, FillReason::read_ahead)) {
         }
+        while (!guesses_.empty() && ahead_.empty() && reads_in_flight_ < config_.io_depth &&
+               pump_one(guesses_, FillReason::guess)) {
+        }
         pump_preloads();
         while (!will_need_.empty() && reads_in_flight_ < config_.io_depth && ahead_.empty() &&
                tiers_.free_bytes() >= config_.extent_bytes && pump_one(will_need_, FillReason::preload)) {
@@ -278,7 +281,7 @@ void Core::publish(ExtentId id) {
     row.flags &= static_cast<uint8_t>(~(TIERD_EXTENT_UNTOUCHED | TIERD_EXTENT_MAPPED));
     if (!awaited) row.flags |= TIERD_EXTENT_UNTOUCHED;
     if (reason == FillReason::demand) counters_.fills_demand++;
-    if (reason == FillReason::read_ahead) counters_.fills_read_ahead++;
+    if (reason == FillReason::read_ahead || reason == FillReason::guess) counters_.fills_read_ahead++;
     if (reason == FillReason::preload) counters_.fills_preload++;
     policy_->filled(view(), id);
     if (observer_) observer_->filled(view(), id);

@@ -32,7 +32,10 @@ void Core::take_decisions() {
         count_decision(Proposal::watch,
                        i < kMaxWatch ? watch_extent(decisions_.watch[i]) : Refusal::too_many);
     if (!config_.read_ahead) return;
-    for (ExtentId id : decisions_.read_ahead) count_decision(Proposal::read_ahead, propose_read_ahead(id));
+    for (ExtentId id : decisions_.read_ahead)
+        count_decision(Proposal::read_ahead, propose_read_ahead(id, ahead_));
+    for (ExtentId id : decisions_.guesses)
+        count_decision(Proposal::read_ahead, propose_read_ahead(id, guesses_));
 }
 
 void Core::count_decision(Proposal proposal, Refusal refusal) {
@@ -52,14 +55,14 @@ Refusal Core::propose_eviction(ExtentId id) {
 }
 
 // What was wished for first is touched first: the surplus is what comes last.
-Refusal Core::propose_read_ahead(ExtentId id) {
+Refusal Core::propose_read_ahead(ExtentId id, std::deque<ExtentId>& queue) {
     WeightFile* file = owner_of(id);
     if (file == nullptr) return Refusal::unknown_extent;
     if (file->changed) return Refusal::changed;
     if (table_[id].state != TIERD_EXTENT_ABSENT) return Refusal::not_absent;
-    if (std::find(ahead_.begin(), ahead_.end(), id) != ahead_.end()) return Refusal::not_absent;
-    if (ahead_.size() >= kMaxAhead) return Refusal::too_many;
-    ahead_.push_back(id);
+    if (std::find(queue.begin(), queue.end(), id) != queue.end()) return Refusal::not_absent;
+    if (queue.size() >= kMaxAhead) return Refusal::too_many;
+    queue.push_back(id);
     return Refusal::none;
 }
 

@@ -109,6 +109,7 @@ void AdaptivePolicy::model_open(const PolicyView& view, const PolicyModel& opene
     if (!experts) model.held_kind_bytes = 0;
     Model& kept = models_.emplace(model.slot, model).first->second;
     read_ahead_.model_open(view, opened);
+    succession_.model_open(view, opened);
     refresh_shares(view);
     adopt_resident(view, kept);
 }
@@ -133,6 +134,7 @@ void AdaptivePolicy::model_close(const PolicyView& view, uint32_t slot) {
     lists_.give_block(lists);
     models_.erase(found);
     read_ahead_.model_close(slot);
+    succession_.model_close(slot);
     refresh_shares(view);
 }
 
@@ -156,6 +158,7 @@ void AdaptivePolicy::fault(const PolicyView& view, ExtentId extent, Touch touch,
     if (touch == Touch::missing || was_ahead || was_watched) count_miss(*model, note);
     if (lists_.list_of(extent) != ExtentLists::kNoList) file(view, *model, extent);
     read_ahead_.touched(view, extent, touch, was_ahead, limits(view, *model), out.read_ahead);
+    if (model->mode == Mode::heat) succession_.touched(view, extent, out.guesses);
     choose_mode(view, *model);
 }
 

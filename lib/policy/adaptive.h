@@ -18,7 +18,8 @@
 //   heat   mixture-of-experts models touch a few experts a layer, hardly predictable. Everything that is no
 //          expert is held; experts live in levels by how often they had to be read lately, and sink when they
 //          were not missed for long. Touches of mapped extents are not seen; so those next to go are watched
-//          for a while, and one that is touched in that time is saved.
+//          for a while, and one that is touched in that time is saved. Where this layer's experts foretell the
+//          next one's, these are read meanwhile.
 //   lru    models that fit, and those not yet understood.
 // `sweep` takes the first for every model; `auto` goes by the read-ahead's score.
 //
@@ -30,6 +31,7 @@
 
 #include "lib/policy/extent_lists.h"
 #include "lib/policy/readahead.h"
+#include "lib/policy/succession.h"
 
 namespace tierd {
 
@@ -143,6 +145,7 @@ class AdaptivePolicy final : public Policy {
     uint32_t epochs_ = 0;
     uint64_t capacity_bytes_ = 0;
     ReadAhead read_ahead_;
+    Succession succession_;
 };
 
 }  // namespace tierd

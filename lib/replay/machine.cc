@@ -207,19 +207,22 @@ void Machine::on_epoch() {
     plan(now_ns_ + setting_.epoch_ns, Kind::epoch, 0);
 }
 
+void Machine::wish(ExtentId id) {
+    if (!known(id) || tables_.extents[id].state != TIERD_EXTENT_ABSENT) return;
+    if (ahead_.size() >= kMaxAhead)
+        refuse(Refusal::too_many);
+    else if (std::ranges::find(ahead_, id) == ahead_.end())
+        ahead_.push_back(id);
+}
+
 // Carries out what the policy proposed, where it may be.
 void Machine::take() {
     for (ExtentId id : decisions_.evict)
         if (known(id) && !start_eviction(id)) refuse(Refusal::wrong_state);
     for (ExtentId id : decisions_.watch)
         if (known(id)) tables_.extents[id].flags &= static_cast<uint8_t>(~TIERD_EXTENT_MAPPED);
-    for (ExtentId id : decisions_.read_ahead) {
-        if (!known(id) || tables_.extents[id].state != TIERD_EXTENT_ABSENT) continue;
-        if (ahead_.size() >= kMaxAhead)
-            refuse(Refusal::too_many);
-        else if (std::ranges::find(ahead_, id) == ahead_.end())
-            ahead_.push_back(id);
-    }
+    for (ExtentId id : decisions_.read_ahead) wish(id);
+    for (ExtentId id : decisions_.guesses) wish(id);
     for (const ProposedMove& move : decisions_.moves) {
         if (!known(move.extent)) continue;
         if (move.tier == TIERD_NO_TIER || move.tier > setting_.tiers.size())

@@ -66,6 +66,7 @@ class Machine {
     void on_epoch();
     ReplayCounts& counts_of(ExtentId id) { return result_.models[tables_.extents[id].model].counts; }
     void note(tierd_extent& row, uint32_t touches, bool seen);
+    void wish(ExtentId id);
     void take();
 
     // machine_memory.cc: grants, reads, evictions, moves

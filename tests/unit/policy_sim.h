@@ -32,6 +32,7 @@ struct Counters {
     uint64_t wait_ticks = 0;
     uint64_t bad_victims = 0;    // named, but pinned or not resident
     uint64_t fresh_victims = 0;  // named, although one of the last two touched
+    uint64_t guesses = 0;        // asked for
     uint64_t wasted = 0;         // read ahead and evicted untouched
     uint64_t most_asked = 0;     // the longest list of read-ahead
     uint64_t stuck = 0;          // times that demand had no memory and none was coming
@@ -166,7 +167,14 @@ class Machine {
             if (wishes_.size() >= 256) wishes_.pop_front();
             wishes_.push_back(extent);
         }
+        for (ExtentId extent : decisions.guesses)
+            if (extent < rows_.size() && rows_[extent].state == TIERD_EXTENT_ABSENT) guess(extent);
         pump();
+    }
+
+    void guess(ExtentId extent) {
+        ++counters.guesses;
+        if (wishes_.size() < 256) wishes_.push_back(extent);
     }
 
     // Demand first; then wishes, in order, which are all forgotten when the policy has nothing to give for

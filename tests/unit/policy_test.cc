@@ -243,6 +243,107 @@ BOOST_AUTO_TEST_CASE(experts_are_kept_by_how_often_they_are_missed_and_the_rest_
     }
 }
 
+namespace {
+
+// Tokens of a mixture in which an expert is followed, with probability `follow`, by one certain expert of the
+// next layer, and else by any.
+Trace succession_tokens(const Moe& moe, int count, double follow) {
+    std::mt19937 random(11);
+    Trace trace;
+    for (int token = 0; token < count; ++token) {
+        std::set<uint32_t> chosen;
+        for (uint32_t layer = 0; layer < moe.layers; ++layer) {
+            std::set<uint32_t> last = std::exchange(chosen, {});
+            for (uint32_t expert : last)
+                if (random() % 1000 < follow * 1000)
+                    chosen.insert((expert * 5 + layer * 3 + 1) % moe.experts);
+            while (chosen.size() < moe.used) chosen.insert(random() % moe.experts);
+            for (uint32_t i = 0; i < moe.dense; ++i) trace.push_back(layer * moe.per_layer() + i);
+            for (uint32_t slice = 0; slice < 3; ++slice)
+                for (uint32_t expert : chosen)
+                    trace.push_back(layer * moe.per_layer() + moe.dense + slice * moe.experts + expert);
+        }
+    }
+    return trace;
+}
+
+// Serves with the built-in policy, and with one that is told to forget its guesses.
+struct NoGuesses final : Policy {
+    std::unique_ptr<Policy> inner = make_builtin_policy("auto");
+    std::string_view name() const override { return "auto without guesses"; }
+    void model_open(const PolicyView& v, const PolicyModel& m) override { inner->model_open(v, m); }
+    void model_close(const PolicyView& v, uint32_t m) override { inner->model_close(v, m); }
+    void fault(const PolicyView& v, ExtentId e, Touch t, PolicyDecisions& out) override {
+        inner->fault(v, e, t, out);
+        out.guesses.clear();
+    }
+    void filled(const PolicyView& v, ExtentId e) override { inner->filled(v, e); }
+    void evicted(const PolicyView& v, ExtentId e) override { inner->evicted(v, e); }
+    void reclaim(const PolicyView& v, uint64_t bytes, bool demand, PolicyDecisions& out) override {
+        inner->reclaim(v, bytes, demand, out);
+    }
+    void epoch(const PolicyView& v, PolicyDecisions& out) override { inner->epoch(v, out); }
+};
+
+Counters serve_mixture(Policy& policy, const Moe& moe, const Trace& trace) {
+    Machine machine(policy, moe.extents(), moe.extents() / 2, 3);
+    machine.open(1, 0, moe.extents(), {}, false,
+                 [&](uint32_t index, tierd_extent& row) { moe.label(index, row); });
+    for (ExtentId extent : trace) machine.touch(extent);
+    check_sound(machine);
+    return machine.counters;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(experts_that_follow_others_are_read_while_the_layer_before_computes) {
+    Moe moe{.dense = 16};
+    Trace trace = succession_tokens(moe, 600, 0.95);
+    AdaptivePolicy guessing(AdaptivePolicy::Choice::by_score);
+    NoGuesses silent;
+    Counters with = serve_mixture(guessing, moe, trace);
+    Counters without = serve_mixture(silent, moe, trace);
+    BOOST_TEST_MESSAGE("succession: waited " << with.wait_ticks << " ticks with guesses, "
+                                             << without.wait_ticks << " without; fills " << with.fills
+                                             << " and " << without.fills << ", guessed " << with.guesses
+                                             << ", in vain " << with.wasted);
+    BOOST_TEST(with.wait_ticks * 10 < without.wait_ticks * 7);
+    BOOST_TEST(with.fills * 100 < without.fills * 110);
+}
+
+BOOST_AUTO_TEST_CASE(where_experts_follow_by_chance_nothing_is_guessed) {
+    for (double follow : {0.0, 0.2}) {
+        Moe moe{.dense = 16};
+        Trace trace = succession_tokens(moe, 600, follow);
+        AdaptivePolicy guessing(AdaptivePolicy::Choice::by_score);
+        NoGuesses silent;
+        Counters with = serve_mixture(guessing, moe, trace);
+        Counters without = serve_mixture(silent, moe, trace);
+        BOOST_TEST_MESSAGE("chance: guessed " << with.guesses << ", fills " << with.fills << " and "
+                                              << without.fills);
+        BOOST_TEST(with.guesses * 50 < with.fills);
+        BOOST_TEST(with.fills * 100 <= without.fills * 102);
+        BOOST_TEST(with.wait_ticks * 100 <= without.wait_ticks * 102);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(guessing_ends_when_the_succession_does) {
+    Moe moe{.dense = 16};
+    Trace trace = succession_tokens(moe, 400, 0.95);
+    AdaptivePolicy policy(AdaptivePolicy::Choice::by_score);
+    BOOST_TEST(serve_mixture(policy, moe, trace).guesses > 1000u);
+    Trace chance = succession_tokens(moe, 400, 0);
+    uint64_t guesses_of_both = serve_mixture(policy, moe, chance).guesses;  // the model is opened anew
+    BOOST_TEST(guesses_of_both * 50 < chance.size());
+    Trace changed = trace;
+    changed.insert(changed.end(), chance.begin(), chance.end());
+    AdaptivePolicy other(AdaptivePolicy::Choice::by_score);
+    AdaptivePolicy first(AdaptivePolicy::Choice::by_score);
+    Counters whole = serve_mixture(other, moe, changed);
+    Counters part = serve_mixture(first, moe, trace);
+    BOOST_TEST(whole.guesses - part.guesses < part.guesses / 4);
+}
+
 BOOST_AUTO_TEST_CASE(experts_that_become_popular_later_take_the_place_of_those_that_were) {
     Moe moe;
     Trace trace;
