@@ -1,5 +1,5 @@
 # The benchmarks; included by the Makefile. What each writes and needs stands in bench/run.py.
-.PHONY: bench bench-short bench-load bench-resident bench-past-ram bench-migrate bench-quick bench-venv bench-torch-venv
+.PHONY: bench bench-short bench-load bench-resident bench-past-ram bench-migrate bench-quick bench-sample bench-venv bench-torch-venv
 
 bench: build bench-venv           ## all benchmarks, hours; writes docs/results/bench.md
 	build/venv-bench/bin/python bench/run.py all
@@ -25,6 +25,9 @@ bench-quick: build bench-venv     ## the same rows from models of 512 MiB, under
 bench-policy: build                ## policies: what calls cost, hit ratios on synthetic traces beside the optimum; a minute
 	cmake --build build --target tierd_traces
 	python3 bench/policy.py
+
+bench-sample: build              ## is what statistics call hot what is read most, and what do they cost? 4 minutes
+	python3 bench/sample.py
 
 bench-venv:
 	scripts/make-bench-venv.sh

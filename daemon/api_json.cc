@@ -31,7 +31,9 @@ json to_json_value(const EngineCounters& c) {
             {"placements_corrected", c.placements_corrected},
             {"extents_watched", c.extents_watched},
             {"huge_mappings", c.huge_mappings},
-            {"slowest_fault_ns", c.slowest_fault_ns}};
+            {"slowest_fault_ns", c.slowest_fault_ns},
+            {"hints", c.hints},
+            {"hints_touched", c.hints_touched}};
 }
 
 json to_json_value(const LayerStatus& layer) {
@@ -68,6 +70,18 @@ json to_json_value(const NamedCount& named) {
 
 json to_json_value(const NamedValue& named) {
     return {{"name", named.name}, {"value", named.value}};
+}
+
+json to_json_value(const ExtentHeatStatus& e) {
+    return {{"offset_bytes", e.offset_bytes},
+            {"bytes", e.bytes},
+            {"layer", number_or_null(e.layer)},
+            {"expert", number_or_null(e.expert)},
+            {"role", e.role},
+            {"tier", e.tier},
+            {"resident", e.resident},
+            {"heat", e.heat},
+            {"samples", e.samples}};
 }
 
 template <class T>
@@ -147,6 +161,30 @@ json to_json_value(const FaultStageStatus& s) {
             {"sum_ns", s.sum_ns},
             {"max_ns", s.max_ns},
             {"buckets", s.buckets}};
+}
+
+json to_json_value(const SourceStatus& s) {
+    return {{"name", s.name},           {"tells", s.tells},         {"event", s.event},
+            {"available", s.available}, {"used", s.used},           {"why_not", s.why_not},
+            {"records", s.records},     {"lost", s.lost},           {"throttled", s.throttled},
+            {"damaged", s.damaged},     {"elsewhere", s.elsewhere}, {"ended", s.ended},
+            {"period", s.period},       {"rate_per_s", s.rate},     {"cost_share", s.cost_share}};
+}
+
+json to_json_value(const HotRow& r) {
+    return {{"model", r.model},
+            {"name", r.name},
+            {"object", r.object},
+            {"offset_bytes", r.offset_bytes},
+            {"layer", number_or_null(r.layer)},
+            {"expert", number_or_null(r.expert)},
+            {"bytes", r.bytes},
+            {"heat", r.heat},
+            {"samples", r.samples}};
+}
+
+json to_json_value(const HeatmapStatus& map) {
+    return {{"model", to_json_value(map.model)}, {"extents", list_of(map.extents)}};
 }
 
 json to_json_value(const ModelDetail& detail) {

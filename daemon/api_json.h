@@ -10,6 +10,7 @@
 
 #include "lib/base/result.h"
 #include "lib/engine/status.h"
+#include "lib/sample/hot.h"
 
 namespace tierd {
 
@@ -18,6 +19,9 @@ nlohmann::json to_json_value(const ModelStatus& model);
 nlohmann::json to_json_value(const SessionStatus& session);
 nlohmann::json to_json_value(const TierStatus& tier);
 nlohmann::json to_json_value(const FaultStageStatus& tier);
+nlohmann::json to_json_value(const SourceStatus& source);
+nlohmann::json to_json_value(const HotRow& row);
+nlohmann::json to_json_value(const HeatmapStatus& heatmap);
 nlohmann::json to_json_value(const ModelDetail& detail);
 nlohmann::json to_json_value(const JobStatus& job);
 nlohmann::json to_json_value(const PolicyStatus& policy);

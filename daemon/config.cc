@@ -151,6 +151,11 @@ Problem set_level(const Value& value, std::string& out) {
     return set_choice(value, kLevels, out);
 }
 
+Problem set_source(const Value& value, std::string& out) {
+    static constexpr std::array<std::string_view, 5> kSources = {"auto", "hint", "pebs", "ibs", "off"};
+    return set_choice(value, kSources, out);
+}
+
 struct Setting {
     std::string_view section;
     std::string_view key;
@@ -181,6 +186,8 @@ constexpr Setting kSettings[] = {
     {"tiers",   "migrate_limit",    [](Config& c, const Value& v) { return set_size(v, c.tiers.migrate_bytes_per_s); }},
     {"hbm",     "capacity",         [](Config& c, const Value& v) { return set_budget(v, c.hbm.capacity); }},
     {"hbm",     "slice_ms",         [](Config& c, const Value& v) { return set_number(v, 10, 60000, c.hbm.slice_ms); }},
+    {"sample",  "source",           [](Config& c, const Value& v) { return set_source(v, c.sample.source); }},
+    {"sample",  "cost_percent",     [](Config& c, const Value& v) { return set_number(v, 1, 10, c.sample.cost_percent); }},
     {"state",   "directory",        [](Config& c, const Value& v) { return set_directory(v, c.state.directory); }},
     {"log",     "level",            [](Config& c, const Value& v) { return set_level(v, c.log.level); }},
 };

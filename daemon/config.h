@@ -85,6 +85,13 @@ struct HbmSettings {
     bool operator==(const HbmSettings&) const = default;
 };
 
+struct SampleConfig {
+    std::string source = "auto";  // auto, hint, pebs, ibs or off
+    uint32_t cost_percent = 1;    // 1 to 10; of one core, what statistics may cost
+
+    bool operator==(const SampleConfig&) const = default;
+};
+
 struct StateConfig {
     std::string directory = "/var/lib/tierd";
 
@@ -105,6 +112,7 @@ struct Config {
     PolicyConfig policy;
     TiersConfig tiers;
     HbmSettings hbm;
+    SampleConfig sample;
     StateConfig state;
     LogConfig log;
 

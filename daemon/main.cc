@@ -140,7 +140,9 @@ EngineConfig engine_config(const Config& config, std::vector<TierSpec> tiers) {
             .state_directory = config.state.directory,
             .hbm = {.percent = config.hbm.capacity.percent,
                     .bytes = config.hbm.capacity.bytes,
-                    .slice_ms = config.hbm.slice_ms}};
+                    .slice_ms = config.hbm.slice_ms},
+            .sample_source = config.sample.source,
+            .sample_cost_percent = config.sample.cost_percent};
 }
 
 Result<std::optional<gid_t>> group_id(const std::string& name) {

@@ -36,6 +36,8 @@ constexpr CounterRow kCounters[] = {
     {"tierd_moves_refused_total", "", "Moves that the kernel refused.", &EngineCounters::moves_refused},
     {"tierd_placements_corrected_total", "", "Extents found in another memory node than they were left in.", &EngineCounters::placements_corrected},
     {"tierd_extents_watched_total", "", "Mapped extents whose next touch was made to be seen.", &EngineCounters::extents_watched},
+    {"tierd_hints_total", R"({seen="hinted"})", "Extents of which the next touch was made to be seen, and those that were touched then.", &EngineCounters::hints},
+    {"tierd_hints_total", R"({seen="touched"})", "", &EngineCounters::hints_touched},
     {"tierd_huge_mappings_total", "", "Mappings of extents that were made huge.", &EngineCounters::huge_mappings},
     {"tierd_sessions_opened_total", "", "Client processes that attached.", &EngineCounters::sessions_opened},
 };

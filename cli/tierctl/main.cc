@@ -3,18 +3,22 @@
 // Owns:      the command line and the exit status.
 // Fails:     with a line on stderr and one of the statuses of enum Exit.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "cli/tierctl/client.h"
 #include "cli/tierctl/doctor.h"
 #include "cli/tierctl/policy_commands.h"
 #include "cli/tierctl/preload.h"
+#include "cli/tierctl/replay_command.h"
 #include "cli/tierctl/text.h"
 #include "cli/tierctl/view.h"
+#include "cli/tierctl/view_heat.h"
 #include "lib/base/bytes.h"
 
 namespace tierd {
@@ -50,6 +54,11 @@ struct Options {
     bool no_wait = false;
     bool each_tensor = false;
     bool histogram = false;
+    std::string by = "tensor";
+    std::string recording;
+    std::vector<std::string> named_weights;
+    std::string svg;
+    size_t top = 30;
 };
 
 // A name goes as it is; what has a slash is a path, and tierd stands in another folder than we.
@@ -173,6 +182,34 @@ Output run_doctor(const Options& options, const Client& client) {
     return std::unexpected(Failure{Exit::failed, "this machine can't serve weights as it is"});
 }
 
+Output run_hot(const Options& options, const Client& client) {
+    Answer answer = json();
+    if (options.recording.empty()) {
+        answer = client.call("GET", "/v1/hot/" + percent_encode(options.by));
+    } else {
+        auto read = hot_from_file(options.recording, options.by, options.named_weights);
+        if (!read) return std::unexpected(Failure{Exit::failed, read.error().text()});
+        answer = std::move(*read);
+    }
+    if (answer && options.by == "function") name_functions(*answer);
+    return show(options, answer, [&](const json& rows) { return view_hot(rows, options.top); });
+}
+
+Output run_heatmap(const Options& options, const Client& client) {
+    Answer answer = client.call("GET", model_target(options, "heatmap"));
+    if (!answer || options.svg.empty())
+        return show(options, answer, [](const json& map) {
+            return view_heatmap(map, {.colour = ::isatty(STDOUT_FILENO) != 0});
+        });
+    std::ofstream out(options.svg);
+    out << svg_heatmap(*answer);
+    out.close();
+    if (!out)
+        return std::unexpected(
+            Failure{Exit::failed, fmt::format("write {}: {}", options.svg, std::strerror(errno))});
+    return fmt::format("{}: {} extents\n", options.svg, answer->at("extents").size());
+}
+
 struct Command {
     const char* name;
     const char* help;
@@ -196,6 +233,10 @@ constexpr Command kCommands[] = {
         [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/faults"), [&](const json& a) { return view_faults(a, o.histogram); }); }},
     {"tensors",  "What of a model is in memory, by layer", "MODEL",
         [](Opt o, Cli c) { return show(o, c.call("GET", model_target(o, "tensors")), [&](const json& a) { return view_tensors(a, o.each_tensor); }); }},
+    {"sources",  "Where statistics of accesses come from: what this machine offers, what is used, and why not the better", nullptr,
+        [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/sources"), view_sources); }},
+    {"hot",      "What is touched most", nullptr, run_hot},
+    {"heatmap",  "The heat and the place of each extent of a model, by layer", "MODEL", run_heatmap},
     {"preload",  "Read a model into memory, up to the budget; interrupting tierctl does not stop it", "MODEL", run_preload},
     {"pin",      "Never evict a model's extents (reads nothing: combine with preload)", "MODEL",
         [](Opt o, Cli c) { return show(o, c.call("POST", model_target(o, "pin")), view_model_line); }},
@@ -262,6 +303,16 @@ void add_commands(CLI::App& app, Options& options, const Command*& chosen) {
         sub->callback([&chosen, &command] { chosen = &command; });
     }
     app.get_subcommand("tensors")->add_flag("--tensors", options.each_tensor, "Show each tensor too");
+    CLI::App* hot = app.get_subcommand("hot");
+    hot->add_option("--by", options.by, "What the rows are")
+        ->check(CLI::IsMember({"tensor", "layer", "expert", "extent", "function", "thread"}))
+        ->capture_default_str();
+    hot->add_option("--top", options.top, "Show so many rows")->capture_default_str();
+    hot->add_option("--from", options.recording,
+                    "Ask a recording of `perf record -d`, or a trace, instead of tierd");
+    hot->add_option("--weights", options.named_weights,
+                    "Names of weight files in the recording, beside *.gguf and *.safetensors");
+    app.get_subcommand("heatmap")->add_option("--svg", options.svg, "Write it as a picture into this file");
     app.get_subcommand("faults")->add_flag("--histogram", options.histogram,
                                            "Show how the times were spread");
     app.get_subcommand("preload")->add_flag("--no-wait", options.no_wait, "Start it and return at once");

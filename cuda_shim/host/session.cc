@@ -183,6 +183,7 @@ static long greet() {
     Session& session = state().session;
     auto hello = make_message<wire::Hello>(wire::Kind::hello, ++session.sequence);
     hello.pid = static_cast<uint32_t>(sys::call(SYS_getpid));
+    hello.abilities = wire::kAbilityShowTouch;
     long sent = send_message(session.request.fd, &hello, sizeof hello, nullptr, 0);
     if (sent != 0) return sent;
     wire::Reply reply{};

@@ -27,12 +27,31 @@ static void obey(const wire::FallBack& order) {
     if (order.file == 0) break_off("tierd asked for it");
 }
 
+// Unmaps a page where it can't be the client's own, so that its next touch is seen. Of a hugetlb mapping that is a huge
+// page; where the kernel has mapped a huge page by one entry, all of that goes.
+static void show_touch(const wire::FallBack& order) {
+    State& shim = state();
+    Guard table(shim.table_lock);
+    for (size_t i = 0; i < shim.regions.count(); i++) {
+        const Region& region = shim.regions[i];
+        bool meant = region.kind == RegionKind::arena && !region.writable &&
+                     shim.attachments[region.file].number == order.file;
+        if (!meant || order.offset_bytes < region.offset_bytes) continue;
+        uint64_t page_bytes = region.huge ? kHugePageBytes : kPageBytes;
+        uint64_t into = round_down(order.offset_bytes, page_bytes) - region.offset_bytes;
+        bool inside = order.offset_bytes - region.offset_bytes < region.end - region.begin &&
+                      into <= region.end - region.begin && page_bytes <= region.end - region.begin - into;
+        if (inside) sys::madvise(region.begin + into, page_bytes, MADV_DONTNEED);
+    }
+}
+
 static void read_order() {
     wire::FallBack order{};
     uint32_t count = 0;
     long got = receive_message(state().session.notice.fd, &order, sizeof order, nullptr, 0, &count);
     if (got == -EAGAIN) return;
     if (got <= 0) return break_off(got == 0 ? "tierd has gone" : "the notice channel failed");
+    if (order.header.kind == wire::Kind::show_touch) return show_touch(order);
     if (order.header.kind != wire::Kind::fall_back) return break_off("an order makes no sense");
     obey(order);
 }

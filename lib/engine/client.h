@@ -54,6 +54,7 @@ struct Client {
     std::optional<Userfaultfd> userfaultfd;
     std::vector<Region> regions;
     std::shared_ptr<const ClientMemory> memory;  // opened when it is first needed
+    std::shared_ptr<Userfaultfd> waker;          // a second descriptor, for the evictor; made when needed
     bool no_huge = false;                        // its mappings stay as they are
     std::set<uint64_t> files;                    // attached
     std::map<uint32_t, FallBackOrder> orders;    // sent, not yet acknowledged

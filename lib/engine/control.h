@@ -13,6 +13,7 @@
 #include "lib/base/result.h"
 #include "lib/engine/status.h"
 #include "lib/tier/tier_spec.h"
+#include "lib/sample/hot.h"
 
 namespace tierd {
 
@@ -35,6 +36,13 @@ class Control {
     // `model` is a name, a path, or a number as models() gives them; a name stands for all parts of a split
     // model (the first part is described here).
     virtual Result<ModelDetail> tensors(const std::string& model) = 0;
+
+    // Where statistics of accesses come from: what this machine offers, what is used, and why not the better one.
+    virtual Result<std::vector<SourceStatus>> sources() = 0;
+    // The hottest first, at most a thousand. `by` is tensor, layer, expert, extent, function or thread. Errors: bad_input.
+    virtual Result<std::vector<HotRow>> hot(const std::string& by) = 0;
+    // Of a split model, the first part.
+    virtual Result<HeatmapStatus> heatmap(const std::string& model) = 0;
 
     // Reads the model into memory, up to the budget; a path that is not known yet is opened by tierd itself.
     // Returns the job.

@@ -20,6 +20,9 @@ constexpr uint64_t kReaderEvent = kMailboxEvent + 1;
 constexpr uint64_t kWatchEvent = kMailboxEvent + 2;
 constexpr uint64_t kMemoryEvent = kMailboxEvent + 3;
 
+// Of what sampling may cost, the part that hints aim at: they are steered by what they have cost already.
+constexpr double kHintShare = 0.8;
+
 // The life of an extent. Row: from, column: to; both in the order of tierd_extent_state.
 // clang-format off
 constexpr bool kMay[NR_TIERD_EXTENT_STATES][NR_TIERD_EXTENT_STATES] = {
@@ -66,7 +69,9 @@ Core::Core(const EngineConfig& config, Parts parts)
       memory_events_(std::move(parts.memory_events)),
       migrate_bytes_per_s_(config.migrate_bytes_per_s),
       started_ns_(monotonic_ns()),
-      next_epoch_ns_(started_ns_ + config.epoch_ms * kNsPerMs) {
+      next_epoch_ns_(started_ns_ + config.epoch_ms * kNsPerMs),
+      hint_budget_(kHintShare * config.sample_cost_percent / 100),
+      hints_on_(config.sample_source == "auto" || config.sample_source == "hint") {
     watch_readable(epoll_, mailbox_->poll_fd(), kMailboxEvent);
     watch_readable(epoll_, reader_->poll_fd(), kReaderEvent);
     watch_readable(epoll_, watch_.poll_fd(), kWatchEvent);
@@ -92,6 +97,7 @@ void Core::run() {
             for (auto& [number, client] : clients_) lose_client(*client);
             overslept_ = false;
         }
+        account_hints();
         beat();
     }
     for (auto& [number, file] : files_) remember_order(*file);
@@ -149,6 +155,7 @@ void Core::on_epoch() {
     check_deadlines();
     advance_jobs();
     map_some_huge();
+    sample_epoch();
 }
 
 void Core::request_stop(uint64_t deadline_ns) {

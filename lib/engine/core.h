@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <random>
 #include <unordered_map>
 
 #include "lib/base/worker.h"
@@ -23,6 +24,7 @@
 #include "lib/engine/engine.h"
 #include "lib/engine/extent_table.h"
 #include "lib/engine/fault_profile.h"
+#include "lib/engine/heat_snapshot.h"
 #include "lib/engine/inotify.h"
 #include "lib/engine/mailbox.h"
 #include "lib/engine/observer.h"
@@ -30,6 +32,10 @@
 #include "lib/io/bounce_buffers.h"
 #include "lib/io/reader.h"
 #include "lib/migrate/migrator.h"
+#include "lib/engine/sampler.h"
+#include "lib/sample/heat.h"
+#include "lib/sample/hints.h"
+#include "lib/sample/sources.h"
 #include "lib/session/wire.h"
 #include "lib/state/state_db.h"
 #include "lib/tier/memory_events.h"
@@ -169,6 +175,15 @@ class Core {
     // Watched by at most one; null: by none.
     void observe(std::unique_ptr<EngineObserver> observer);
 
+    // --- statistics of accesses (core_samples.cc)
+    void offer_sources(std::vector<SourceOffer> offers) { offers_ = std::move(offers); }
+    // The processor's samples are used from now on, and hints no longer.
+    void start_sampler(const std::string& source, std::unique_ptr<Sampler> sampler);
+    void take_samples(const SampleBatch& batch);
+    std::vector<SourceStatus> sources() const;
+    HeatSnapshot heat_snapshot();
+    Result<HeatmapStatus> heatmap(const std::string& model);
+
     // Sends every session back to the kernel's mapping; run() returns when they answered or `deadline_ns` is
     // past.
     void request_stop(uint64_t deadline_ns);
@@ -288,6 +303,22 @@ class Core {
     TierStatus describe(const Tier& tier) const;
     Job* drain_of(uint8_t tier);
 
+    // core_samples.cc
+    void count_touch(ExtentId id, uint64_t now_ns);
+    bool map_hinted(Client& client, const Region& region, ExtentId id, uint64_t touched);
+    static bool make_waker(Client& client);
+    void retry_touch(uint64_t number, uint64_t address);
+    void sample_epoch();
+    void mark_hintable(uint64_t now_ns);
+    void expose_some();
+    bool hint(ExtentId id);
+    void refresh_heat(uint64_t now_ns);
+    void account_hints();
+    void note_mapping(const Client& client, const Region& region);
+    void note_unmapping(const Client& client, uint64_t address, uint64_t length_bytes);
+    void note_huge(uint64_t client, AddressRange run);
+    bool is_huge(ExtentId id) const { return id < huge_.size() && huge_[id]; }
+
     // core_files.cc
     void drop_file_if_idle(const std::shared_ptr<WeightFile>& file);
     void close_file(const std::shared_ptr<WeightFile>& file);
@@ -358,6 +389,26 @@ class Core {
     uint64_t pinned_bytes_ = 0;
     uint64_t attached_bytes_ = 0;  // sizes of all weight files that have clients
     PolicyDecisions decisions_;    // reused, so that a fault allocates nothing
+
+    HeatLedger heat_;
+    HintChooser hint_chooser_;
+    HintBudget hint_budget_;
+    bool hints_on_;
+    std::minstd_rand random_;   // which page of an extent
+    std::vector<bool> huge_;    // extents that are one huge page for certain
+    uint64_t hints_sent_ = 0;   // in this epoch
+    uint64_t round_hints_ = 0;  // of this round's faults, those that hints brought
+    uint64_t round_faults_ = 0;
+    uint64_t round_cpu_ns_ = 0;  // of this thread, at the end of the last round
+    std::shared_ptr<std::atomic<uint64_t>> hint_side_cpu_ns_ =
+        std::make_shared<std::atomic<uint64_t>>(0);  // of the evictor, in this epoch
+    uint64_t sampled_ns_ = 0;                        // the last sample_epoch()
+    uint64_t readers_decayed_ns_ = 0;
+    Readers readers_;
+    std::vector<SourceOffer> offers_;
+    AddressBook book_;  // kept only for the sampler
+    std::string source_used_;
+    std::unique_ptr<Sampler> sampler_;  // may be null
 
     bool overslept_ = false;  // this thread stood still for so long that clients have left by themselves
     bool stopping_ = false;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "lib/base/clock.h"
 #include "lib/engine/core.h"
 
 namespace tierd {
@@ -92,6 +93,8 @@ bool Core::start_eviction(ExtentId id) {
 void Core::release_memory(ExtentId id, bool was_published) {
     WeightFile& file = file_of(id);
     set_state(id, TIERD_EXTENT_EVICTING);
+    if (was_published) heat_.expose(id, monotonic_ns(), false);
+    if (is_huge(id)) huge_[id] = false;
     evicting_bytes_ += file.memory_of(id);
     evictor_->post([mailbox = mailbox_, id, was_published, shared = slots_[file.slot],
                     offset = file.offset_of(id), length = file.memory_of(id)] {

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
@@ -14,15 +13,8 @@ namespace tierd {
 
 namespace {
 
-constexpr uint64_t kHeatHalfLifeNs = 10 * kNsPerSecond;
 constexpr uint32_t kFaultAround = 3;  // resident extents mapped after a touched one while everything fits
-constexpr uint32_t kOneTouch = 1u << 16;
 constexpr uint64_t kMapAheadSliceNs = kNsPerMs;  // longer, and a demand miss would feel it
-
-uint32_t decayed(uint32_t heat, uint64_t age_ns) {
-    return static_cast<uint32_t>(
-        heat * std::exp2(-static_cast<double>(age_ns) / static_cast<double>(kHeatHalfLifeNs)));
-}
 
 uint32_t saturating_add(uint32_t value, uint32_t more) {
     return value > UINT32_MAX - more ? UINT32_MAX : value + more;
@@ -34,6 +26,7 @@ void Core::serve_faults(Client& client) {
     if (!client.userfaultfd) return;
     std::array<Fault, 64> room;
     auto faults = client.userfaultfd->read(room);
+    round_faults_ += faults.size();
     for (const Fault& fault : faults) handle_fault(client, fault);
 }
 
@@ -53,18 +46,24 @@ void Core::handle_fault(Client& client, const Fault& fault) {
     if (table_[id].state == TIERD_EXTENT_RESIDENT) {
         counters_.faults_minor++;
         client.faults_minor++;
-        bool mapped = map_extent(client, *region, id, fault.address);
+        bool hinted = heat_.hinted(id);
+        bool mapped = hinted ? map_hinted(client, *region, id, fault.address)
+                             : map_extent(client, *region, id, fault.address);
         profile_.add(FaultStage::minor, monotonic_ns() - arrived_ns);
         note_touch(file, id, Touch::minor);
         if (!mapped) return want(id, client, fault.address, arrived_ns);
         // One signal for a few extents is enough while nothing is short.
         uint32_t next = id - file.first_extent + 1;
-        if (everything_fits())
+        if (hinted) {
+            round_hints_++;
+            readers_.add_thread(file.name, static_cast<uint32_t>(client.peer.pid), fault.thread, 1);
+        } else if (everything_fits())
             map_ahead_.push_back(
                 {client.number, file.number, next, std::min(next + kFaultAround, file.extent_count), 0});
         return;
     }
     client.faults_missing++;
+    file.missed_ns = arrived_ns;
     bool joins = table_[id].state == TIERD_EXTENT_FILLING;
     joins ? counters_.faults_joined++ : counters_.faults_missing++;
     want(id, client, fault.address, arrived_ns);
@@ -76,7 +75,7 @@ void Core::note_touch(WeightFile& file, ExtentId id, Touch touch) {
     uint64_t now = monotonic_ns();
     decisions_.clear();
     policy_->fault(view(), id, touch, decisions_);
-    row.heat = saturating_add(decayed(row.heat, now - std::min<uint64_t>(now, row.last_touch_ns)), kOneTouch);
+    count_touch(id, now);
     row.last_touch_ns = now;
     file.last_touch_ns = now;
     row.touches = saturating_add(row.touches, 1);
@@ -127,6 +126,7 @@ bool Core::map_for(Client& client, const WeightFile& file, ExtentId id) {
         AddressRange range = range_of(region, id);
         if (range.length_bytes > 0 && !map_extent(client, region, id, range.address)) return false;
     }
+    heat_.cover(id, monotonic_ns());
     return true;
 }
 
@@ -142,7 +142,9 @@ void Core::map_some_ahead() {
             continue;
         }
         ExtentId id = file->second->first_extent + task.next++;
-        if (table_[id].state == TIERD_EXTENT_RESIDENT) map_for(*client, *file->second, id);
+        // What is hinted is to be touched first.
+        if (table_[id].state == TIERD_EXTENT_RESIDENT && !heat_.hinted(id))
+            map_for(*client, *file->second, id);
     }
 }
 

@@ -41,6 +41,7 @@ void Core::close_client(uint64_t number) {
     clients_.erase(found);
     // The process may still hold the description, so closing our descriptor would not end the watch.
     if (client->userfaultfd) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, client->userfaultfd->fd(), nullptr);
+    if (sampler_ != nullptr) book_.end_process(static_cast<uint32_t>(client->peer.pid), monotonic_ns());
     client->regions.clear();
     for (uint64_t file_number : client->files) {
         auto file = files_.at(file_number);
@@ -164,6 +165,7 @@ Result<void> Core::map_region(uint64_t number, const RegionRequest& request, Fd 
                         .length_bytes = request.length_bytes,
                         .offset_bytes = request.offset_bytes,
                         .file = file});
+    note_mapping(*client, *client->find(request.address));
     if (file->resident_extents > 0 && everything_fits()) {
         uint32_t first = file->layout.index_at(request.offset_bytes);
         uint32_t last = file->layout.index_at(request.offset_bytes + request.length_bytes - 1);
@@ -178,6 +180,7 @@ Result<void> Core::unmap_region(uint64_t number, uint64_t address, uint64_t leng
     if (client == nullptr) return fail(Code::gone, "unmap");
     if (address > UINT64_MAX - length_bytes) return fail(Code::bad_input, "unmap");
     client->cut(address, length_bytes);
+    note_unmapping(*client, address, length_bytes);
     return {};
 }
 
@@ -202,6 +205,7 @@ Result<void> Core::will_need(uint64_t number, uint64_t address, uint64_t length_
 // client's own pages could be written to and be lost.
 void Core::order_fall_back(Client& client, FallBackOrder order) {
     order.leaving = client.cut_ordered(order);
+    for (const AddressRange& piece : order.leaving) note_unmapping(client, piece.address, piece.length_bytes);
     if (order.leaving.empty()) return;  // ordered already, or unmapped meanwhile
     auto message = make_message<wire::FallBack>(wire::Kind::fall_back, client.next_sequence++);
     message.file = order.file;
@@ -277,6 +281,7 @@ void Core::close_file(const std::shared_ptr<WeightFile>& file) {
     if (keep->watch >= 0) watch_.remove(keep->watch);
     reader_->remove_file(keep->reader_file);
     table_.give_back(keep->first_extent, keep->extent_count);
+    heat_.forget(keep->first_extent, keep->extent_count);
     slots_[keep->slot] = nullptr;
     files_.erase(keep->number);
 }

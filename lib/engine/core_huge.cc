@@ -91,6 +91,7 @@ void Core::map_some_huge() {
 void Core::on_mapped_huge(uint64_t number, AddressRange run, int error) {
     huge_under_way_ = false;
     if (error == 0) counters_.huge_mappings += run.length_bytes / kHugePage;
+    if (error == 0) note_huge(number, run);
     Client* client = find_client(number);
     if (client != nullptr && (error == EPERM || error == EINVAL || error == ENOSYS)) {
         client->no_huge = true;

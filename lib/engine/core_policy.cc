@@ -82,6 +82,7 @@ Refusal Core::watch_extent(ExtentId id) {
         return Refusal::not_mapped;
     }
     counters_.extents_watched++;
+    heat_.expose(id, monotonic_ns(), true);
     return Refusal::none;
 }
 

@@ -150,6 +150,7 @@ class ThreadedEngine final : public Engine {
                                  .grow_policy = [this] { grow_policy(); }});
         core_->add_notes(arenas_.notes());
         core_->add_notes(notes_);
+        choose_source();
         thread_ = std::thread([this] {
             name_this_thread("tierd-engine");
             core_->run();
@@ -243,6 +244,18 @@ class ThreadedEngine final : public Engine {
                                  .capacity_bytes = card.capacity_bytes,
                                  .used_bytes = card.leased_bytes});
         return list;
+    }
+    Result<std::vector<SourceStatus>> sources() override {
+        return ask<Result<std::vector<SourceStatus>>>([](Core& core) { return core.sources(); });
+    }
+    // Rows are made here, on the caller's thread: a large model has a million tensors.
+    Result<std::vector<HotRow>> hot(const std::string& by) override {
+        auto snapshot = ask<Result<HeatSnapshot>>([](Core& core) { return core.heat_snapshot(); });
+        if (!snapshot) return std::unexpected(snapshot.error());
+        return hot_rows(*snapshot, by);
+    }
+    Result<HeatmapStatus> heatmap(const std::string& model) override {
+        return ask<Result<HeatmapStatus>>([model](Core& core) { return core.heatmap(model); });
     }
     Result<std::vector<FaultStageStatus>> faults() override {
         return ask<Result<std::vector<FaultStageStatus>>>([](Core& core) { return core.faults(); });
@@ -397,6 +410,31 @@ class ThreadedEngine final : public Engine {
 
     Result<ModelStatus> set_pinned(const std::string& model, bool pinned) {
         return ask<Result<ModelStatus>>([=](Core& core) { return core.set_pinned(model, pinned); });
+    }
+
+    // The best source that there is and that the configuration allows. Before the engine's thread begins.
+    void choose_source() {
+        core_->offer_sources(discover_sources());
+        for (const char* name : {"pebs", "ibs"}) {
+            if (config_.sample_source != "auto" && config_.sample_source != name) continue;
+            auto sampler = make_sampler(name);
+            if (sampler) return core_->start_sampler(name, std::move(*sampler));
+            if (config_.sample_source == name) core_->add_notes({"no samples: " + sampler.error().text()});
+        }
+    }
+
+    Result<std::unique_ptr<Sampler>> make_sampler(const std::string& name) {
+        auto config = hardware_source(name);
+        if (!config) return std::unexpected(config.error());
+        SamplerConfig sampling;
+        sampling.record_cost_ns = measure_source_cost_ns(*config);
+        sampling.limits.share_of_core = config_.sample_cost_percent / 100.0;
+        if (name == "ibs") sampling.limits.multiple_of = 16;
+        auto source = PerfSource::open(*config);
+        if (!source) return std::unexpected(source.error());
+        return std::make_unique<Sampler>(std::move(*source), sampling, [this](SampleBatch batch) {
+            mailbox_.post([batch = std::move(batch)](Core& core) { core.take_samples(batch); });
+        });
     }
 
     void open_state() {

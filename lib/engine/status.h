@@ -36,6 +36,39 @@ struct EngineCounters {
     uint64_t extents_watched = 0;       // mapped extents whose next touch was made to be seen
     uint64_t huge_mappings = 0;         // extents that stay, mapped by one entry of the page table
     uint64_t slowest_fault_ns = 0;      // arrival to CONTINUE
+    uint64_t hints = 0;  // extents of which the next touch was made to be seen, to learn how hot they are
+    uint64_t hints_touched = 0;  // of these, those that were touched
+};
+
+// A source of access statistics; see lib/sample/sources.h.
+struct SourceStatus {
+    std::string name;   // pebs, ibs, spe, hint, damon, idle
+    std::string tells;  // what a record of it holds
+    std::string event;
+    bool available = false;
+    bool used = false;
+    std::string why_not;  // why it is not used; empty: it is
+    uint64_t records = 0;
+    uint64_t lost = 0;       // dropped by the kernel, for want of room
+    uint64_t throttled = 0;  // times that the kernel stopped it for costing too much
+    uint64_t damaged = 0;
+    uint64_t elsewhere = 0;  // about no weights
+    uint64_t ended = 0;      // of sessions that had ended
+    uint64_t period = 0;     // accesses a record stands for; 0: it has none
+    double rate = 0;         // of hint: extents a second that may be hinted now
+    double cost_share = 0;   // of one core, lately
+};
+
+struct ExtentHeatStatus {
+    uint64_t offset_bytes = 0;  // in the file
+    uint64_t bytes = 0;
+    int layer = -1;   // -1: none
+    int expert = -1;  // -1: none
+    std::string role;
+    uint32_t tier = 0;  // number of the memory tier; 0: none
+    bool resident = false;
+    double heat = 0;  // decayed touches
+    uint64_t samples = 0;
 };
 
 struct EngineStatus {
@@ -187,6 +220,12 @@ struct JobStatus {
     uint64_t total_bytes = 0;
     bool finished = false;
     std::string error;  // empty: none
+};
+
+// The extents of one weight file, in the file's order.
+struct HeatmapStatus {
+    ModelStatus model;
+    std::vector<ExtentHeatStatus> extents;
 };
 
 }  // namespace tierd

@@ -17,6 +17,7 @@
 #include "lib/model/extent_layout.h"
 #include "lib/model/tensor_map.h"
 #include "lib/policy/policy.h"
+#include "lib/sample/attribution.h"
 
 namespace tierd {
 
@@ -57,6 +58,11 @@ struct WeightFile {
     uint64_t cgroup = 0;  // of that session; 0: unknown
     uint32_t layers = 0;
     uint32_t experts = 0;  // greatest number of a layer
+
+    uint64_t missed_ns = 0;                      // of the last touch that waited for the disk
+    bool calm = false;                           // no such touch lately; as of this epoch
+    bool shows_touches = true;                   // all sessions that map it can be asked to; as of this epoch
+    std::shared_ptr<const SampledFile> sampled;  // for the sampler; made when it is first mapped
 
     uint64_t size_bytes() const { return origin.identity.size_bytes; }
     uint64_t memory_bytes() const { return layout.begin(extent_count); }  // when all of it is resident

@@ -48,6 +48,7 @@ class Userfaultfd {
     void wake(uint64_t address, uint64_t length_bytes);
 
   private:
+    bool is_mapped_but_for(uint64_t touched, uint64_t end);
     explicit Userfaultfd(Fd fd) : fd_(std::move(fd)) {}
     Fd fd_;
 };

@@ -41,9 +41,15 @@ void HeatLedger::decay(Evidence& evidence, uint64_t now_ns) {
     evidence.updated_ns = now_ns;
 }
 
-void HeatLedger::expose(uint32_t extent, uint64_t now_ns) {
+void HeatLedger::expose(uint32_t extent, uint64_t now_ns, bool hinted) {
     reserve(extent + 1);
-    if (evidence_[extent].exposed_ns == 0) evidence_[extent].exposed_ns = now_ns;
+    Evidence& evidence = evidence_[extent];
+    if (evidence.exposed_ns == 0) evidence.exposed_ns = now_ns;
+    evidence.hinted = hinted;
+}
+
+bool HeatLedger::hinted(uint32_t extent) const {
+    return exposed(extent) && evidence_[extent].hinted;
 }
 
 bool HeatLedger::exposed(uint32_t extent) const {

@@ -35,9 +35,10 @@ class HeatLedger {
     void reserve(uint32_t count);
     void forget(uint32_t first, uint32_t count);
 
-    // From now on the next touch is seen.
-    void expose(uint32_t extent, uint64_t now_ns);
+    // From now on the next touch is seen. `hinted`: the extent stays in memory, only a page of its mapping was taken.
+    void expose(uint32_t extent, uint64_t now_ns, bool hinted);
     bool exposed(uint32_t extent) const;
+    bool hinted(uint32_t extent) const;  // exposed, and that by a hint
     // The touch came. True when the extent was exposed.
     bool touched(uint32_t extent, uint64_t now_ns);
     // No touch will be seen any more: it was mapped without one.
@@ -62,6 +63,7 @@ class HeatLedger {
         float exposure_s = 0;
         float counted = 0;
         float counted_samples = 0;
+        bool hinted = false;
     };
     static void decay(Evidence& evidence, uint64_t now_ns);
 

@@ -13,9 +13,9 @@ int number_or_none(uint16_t number, uint16_t none) {
     return number == none ? -1 : number;
 }
 
-HotRow row_of(const SampledFile& file, const Tensor& tensor) {
+HotRow row_of(const std::string& model, const Tensor& tensor) {
     HotRow row;
-    row.model = file.name;
+    row.model = model;
     row.name = tensor.name;
     row.layer = number_or_none(tensor.layer, TIERD_NO_LAYER);
     row.expert = number_or_none(tensor.expert, TIERD_NO_EXPERT);
@@ -24,9 +24,8 @@ HotRow row_of(const SampledFile& file, const Tensor& tensor) {
 }
 
 // The tensor's share of what its extents have.
-void add_heat(const SampledFile& file, std::span<const ExtentHeat> extents, const Tensor& tensor,
+void add_heat(const ExtentLayout& layout, std::span<const ExtentHeat> extents, const Tensor& tensor,
               HotRow& row) {
-    const ExtentLayout& layout = file.layout;
     double samples = 0;
     for (uint64_t at = tensor.begin_bytes; at < tensor.end_bytes && at < layout.begin(layout.count());) {
         uint32_t index = layout.index_at(at);
@@ -39,17 +38,18 @@ void add_heat(const SampledFile& file, std::span<const ExtentHeat> extents, cons
     row.samples = static_cast<uint64_t>(samples + 0.5);
 }
 
-std::vector<HotRow> rows_by_extent(const SampledFile& file, std::span<const ExtentHeat> extents) {
-    auto labels = label_extents(file.map, file.layout);
+std::vector<HotRow> rows_by_extent(const std::string& model, const ExtentLayout& layout, const TensorMap& map,
+                                   std::span<const ExtentHeat> extents) {
+    auto labels = label_extents(map, layout);
     std::vector<HotRow> rows;
     for (uint32_t index = 0; index < extents.size(); index++) {
         HotRow row;
-        row.model = file.name;
+        row.model = model;
         row.name = fmt::format("extent {}", index);
-        row.offset_bytes = file.layout.begin(index);
+        row.offset_bytes = layout.begin(index);
         row.layer = number_or_none(labels[index].layer, TIERD_NO_LAYER);
         row.expert = number_or_none(labels[index].expert, TIERD_NO_EXPERT);
-        row.bytes = file.layout.bytes(index);
+        row.bytes = layout.bytes(index);
         row.heat = extents[index].heat;
         row.samples = extents[index].samples;
         rows.push_back(std::move(row));
@@ -92,14 +92,15 @@ void sort_hot(std::vector<HotRow>& rows) {
     });
 }
 
-std::vector<HotRow> hot_rows(const SampledFile& file, std::span<const ExtentHeat> extents, HotBy by) {
+std::vector<HotRow> hot_rows(const std::string& model, const ExtentLayout& layout, const TensorMap& map,
+                             std::span<const ExtentHeat> extents, HotBy by) {
     std::vector<HotRow> rows;
     if (by == HotBy::extent) {
-        rows = rows_by_extent(file, extents);
+        rows = rows_by_extent(model, layout, map, extents);
     } else {
-        for (const Tensor& tensor : file.map.tensors) {
-            rows.push_back(row_of(file, tensor));
-            add_heat(file, extents, tensor, rows.back());
+        for (const Tensor& tensor : map.tensors) {
+            rows.push_back(row_of(model, tensor));
+            add_heat(layout, extents, tensor, rows.back());
         }
         if (by != HotBy::tensor) rows = grouped(rows, by == HotBy::expert);
     }

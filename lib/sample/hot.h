@@ -39,7 +39,8 @@ struct ExtentHeat {
 
 // Rows by tensor, layer, expert or extent of one file, hottest first. An extent that several tensors share gives each its
 // part by bytes. `extents`: one for each of the file.
-std::vector<HotRow> hot_rows(const SampledFile& file, std::span<const ExtentHeat> extents, HotBy by);
+std::vector<HotRow> hot_rows(const std::string& model, const ExtentLayout& layout, const TensorMap& map,
+                             std::span<const ExtentHeat> extents, HotBy by);
 
 // Hottest first; of equals by name.
 void sort_hot(std::vector<HotRow>& rows);

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "lib/sample/perf_event.h"
+#include "lib/sample/period.h"
 #include "lib/sample/pmu_events.h"
 
 namespace tierd {
@@ -127,6 +128,31 @@ std::vector<SourceOffer> discover_sources() {
             {"hint", "extent and thread of a touch", true, "", "minor faults"},
             {"damon", "touched or not, by region", false, why_no_damon(), ""},
             {"idle", "touched or not, by page", false, why_no_idle(), ""}};
+}
+
+uint64_t measure_source_cost_ns(PerfSourceConfig config) {
+    constexpr uint64_t kUnknownNs = 2000;  // an interrupt and a record, where none came to be measured
+    constexpr size_t kBytes = 16u << 20;
+    config.this_thread = true;
+    config.attr.sample_period /= 16;
+    auto source = PerfSource::open(config);
+    if (!source) return kUnknownNs;
+    std::vector<char> memory(kBytes, 1);
+    uint64_t records = 0, sum = 0;
+    auto work = [&] {
+        uint64_t at = 1;
+        for (int i = 0; i < 200'000; i++) {
+            at = at * 6364136223846793005u + 1442695040888963407u;
+            sum += static_cast<uint64_t>(static_cast<volatile char&>(memory[(at >> 33) % kBytes]));
+        }
+    };
+    uint64_t cost_ns = measure_record_cost_ns(
+        work, [&](bool on) { on ? (*source)->resume() : (*source)->pause(); },
+        [&] {
+            (*source)->drain([&](const AccessRecord&) { records++; });
+            return records;
+        });
+    return cost_ns == 0 ? kUnknownNs : cost_ns;
 }
 
 }  // namespace tierd

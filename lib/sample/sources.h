@@ -28,4 +28,8 @@ std::vector<SourceOffer> discover_sources();
 // "pebs" or "ibs", for every process, not yet sampled for longer than it took to see that it works. Errors: why not.
 Result<PerfSourceConfig> hardware_source(const std::string& name);
 
+// What a record of it costs the thread that is sampled, found out on this one: loads of memory, with and without. Takes some
+// ten ms.
+uint64_t measure_source_cost_ns(PerfSourceConfig config);
+
 }  // namespace tierd

@@ -20,6 +20,7 @@ struct Peer {
     uid_t uid = 0;
     gid_t gid = 0;
     bool user_mode_faults = false;  // its userfaultfd does not see faults inside system calls
+    bool shows_touches = false;     // it takes orders of kind show_touch
 };
 
 using CardId = std::array<uint8_t, 16>;  // a card's UUID

@@ -104,6 +104,7 @@ class Conversation {
         auto hello = packet->as<wire::Hello>();
         if (!hello || hello->header.kind != wire::Kind::hello)
             return fail(Code::bad_input, "greet", {}, "no Hello came");
+        peer_.shows_touches = (hello->abilities & wire::kAbilityShowTouch) != 0;
         return answer_hello(hello->header);
     }
 

@@ -29,6 +29,7 @@ enum class Kind : uint16_t {
     // notice channel
     fall_back = 16,
     fallen_back = 17,
+    show_touch = 18,  // laid out as FallBack; not acknowledged
     // lease channel: a connection of its own, which begins with lease_hello in the place of hello
     lease_hello = 32,
     lease_want = 33,
@@ -45,12 +46,16 @@ struct Header {
     uint32_t sequence;    // a reply carries its request's
 };
 
+enum Ability : uint32_t {
+    kAbilityShowTouch = 1u << 0,  // takes orders of kind show_touch
+};
+
 // shim → tierd, first message. Reply: `session`, `deadline_ms`; descriptors: heartbeat page (read-only memfd
 // of one Heartbeat), notice channel, and /dev/userfaultfd where the peer may have it (flag in `reply.flags`).
 struct Hello {
     Header header;
-    uint32_t pid;  // for display only; tierd trusts SO_PEERCRED
-    uint32_t reserved;
+    uint32_t pid;        // for display only; tierd trusts SO_PEERCRED
+    uint32_t abilities;  // of enum Ability; others than those known are ignored
 };
 
 // shim → tierd, once, after the shim has made its userfaultfd; the descriptor comes with the first Map.
@@ -124,6 +129,8 @@ struct FallBack {
     uint64_t offset_bytes;
     uint64_t length_bytes;
 };
+// The same layout with kind show_touch: unmap the page at `offset_bytes` of `file` wherever it stands in a mapping that
+// can't be written, so that its next touch is a fault. `length_bytes` is the page's. A hint: it may be ignored.
 struct FallenBack {
     Header header;
     int32_t status;  // 0, or a negative errno of the mapping call that failed

@@ -178,13 +178,54 @@ BOOST_AUTO_TEST_CASE(tensors_are_shown_by_layer_and_one_by_one_when_asked) {
     BOOST_TEST(contains(expert, "50 %"), each.out);
 }
 
+BOOST_AUTO_TEST_CASE(sources_say_what_is_used_and_why_not_the_better_one) {
+    Setup setup;
+    Outcome sources = setup.run({"sources"});
+    BOOST_TEST(sources.status == 0, sources.err);
+    BOOST_TEST(contains(line_with(sources.out, "hint"), "yes   minor faults     1200     0  0.75 %"),
+               sources.out);
+    BOOST_TEST(contains(line_with(sources.out, "pebs"), "no such precise event"), sources.out);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_hot_is_a_table_and_its_kinds_are_checked) {
+    Setup setup;
+    Outcome hot = setup.run({"hot"});
+    BOOST_TEST(hot.status == 0, hot.err);
+    BOOST_TEST(contains(line_with(hot.out, "ffn_up_exps"), "12.50       40  gemma.gguf      1       3"),
+               hot.out);
+    BOOST_TEST(setup.run({"hot", "--by", "colour"}).status == 2);
+    BOOST_TEST(setup.run({"hot", "--by", "layer"}).status == 0);
+    Outcome missing = setup.run({"hot", "--from", "/no/such/perf.data"});
+    BOOST_TEST(missing.status == 1);
+    BOOST_TEST(contains(missing.err, "/no/such/perf.data"), missing.err);
+}
+
+BOOST_AUTO_TEST_CASE(a_heatmap_is_text_by_layer_or_a_picture) {
+    Setup setup;
+    Outcome map = setup.run({"heatmap", "gemma.gguf"});
+    BOOST_TEST(map.status == 0, map.err);
+    BOOST_TEST(contains(map.out, "    - 4\n    0 9\n    1 .\n"), map.out);
+    TempFolder folder;
+    Outcome drawn = setup.run({"heatmap", "gemma.gguf", "--svg", folder.file("heat.svg")});
+    BOOST_TEST(drawn.status == 0, drawn.err);
+    std::ifstream in(folder.file("heat.svg"));
+    std::string svg((std::istreambuf_iterator<char>(in)), {});
+    BOOST_TEST(contains(svg, "<svg "), svg);
+    BOOST_TEST(contains(svg, "expert 3: heat 0.00 from 0 observations, not in memory"), svg);
+    BOOST_TEST(contains(svg, "#f6d746"), svg);  // the hottest
+    BOOST_TEST(setup.run({"heatmap", "none"}).status == 1);
+    BOOST_TEST(setup.run({"heatmap", "gemma.gguf", "--svg", "/no/such/folder/x.svg"}).status == 1);
+}
+
 BOOST_AUTO_TEST_CASE(json_is_what_the_api_says) {
     Setup setup;
     for (auto [command, key] : {std::pair{"status", "counters"},
                                 {"models", "models"},
                                 {"sessions", "sessions"},
                                 {"tiers", "tiers"},
-                                {"faults", "stages"}}) {
+                                {"faults", "stages"},
+                                {"sources", "sources"},
+                                {"hot", "rows"}}) {
         Outcome outcome = setup.run({command, "--json"});
         BOOST_TEST(outcome.status == 0, outcome.err);
         BOOST_TEST(json::parse(outcome.out).contains(key), outcome.out);

@@ -147,6 +147,10 @@ BOOST_AUTO_TEST_CASE(models_sessions_and_tiers_are_lists) {
     json sessions = served.ask("GET", "/v1/sessions").parsed();
     BOOST_TEST(sessions["sessions"][0]["pid"] == 4242);
     BOOST_TEST(sessions["sessions"][0]["command"] == "llama-server");
+    BOOST_TEST(served.ask("GET", "/v1/sources").parsed()["sources"][1]["used"] == true);
+    BOOST_TEST(served.ask("GET", "/v1/hot/expert").parsed()["rows"][0]["heat"] == 12.5);
+    check_error(served.ask("GET", "/v1/hot/colour"), 400, "bad_input");
+    BOOST_TEST(served.ask("GET", "/v1/models/gemma.gguf/heatmap").parsed()["extents"].size() == 3u);
     json tiers = served.ask("GET", "/v1/tiers").parsed();
     BOOST_TEST(tiers["tiers"][0]["capacity_bytes"] == 8 * kGiB);
     served.server.reset();
@@ -497,12 +501,13 @@ void check_form(const json& openapi, const json& named, const json& value, const
         types = schema["type"].get<std::set<std::string>>();
     else
         types = {schema["type"].get<std::string>()};
-    std::string type = value.is_object()    ? "object"
-                       : value.is_array()   ? "array"
-                       : value.is_string()  ? "string"
-                       : value.is_boolean() ? "boolean"
-                       : value.is_null()    ? "null"
-                                            : "integer";
+    std::string type = value.is_object()         ? "object"
+                       : value.is_array()        ? "array"
+                       : value.is_string()       ? "string"
+                       : value.is_boolean()      ? "boolean"
+                       : value.is_null()         ? "null"
+                       : value.is_number_float() ? "number"
+                                                 : "integer";
     BOOST_TEST(types.contains(type), where << " is " << type);
     if (value.is_array()) {
         BOOST_TEST(!value.empty(), where << ": the test has nothing to compare");
@@ -540,6 +545,7 @@ BOOST_AUTO_TEST_CASE(the_openapi_description_is_true) {
             bool tier = target.starts_with("/v1/tiers/");
             if (size_t at = target.find("{name}"); at != std::string::npos)
                 target.replace(at, 6, tier ? "cxl2" : "gemma.gguf");
+            if (size_t at = target.find("{by}"); at != std::string::npos) target.replace(at, 4, "layer");
             if (size_t at = target.find("{job}"); at != std::string::npos) target.replace(at, 5, "5");
             std::string body = path == "/v1/policy" ? R"({"name":"fifo","object":"aGk=","knobs":{"depth":4}})"
                                                     : R"({"bytes":"2GiB"})";

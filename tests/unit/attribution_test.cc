@@ -168,19 +168,19 @@ BOOST_AUTO_TEST_CASE(heat_of_extents_is_divided_among_tensors_layers_and_experts
     add("b", kExtent / 2, 2 * kExtent, 0, 1);
     add("c", 2 * kExtent, 4 * kExtent, 1, 1);
     std::vector<ExtentHeat> heat = {{8, 4}, {2, 2}, {0, 0}, {1, 1}};
-    auto tensors = hot_rows(file, heat, HotBy::tensor);
+    auto tensors = hot_rows(file.name, file.layout, file.map, heat, HotBy::tensor);
     BOOST_REQUIRE(tensors.size() == 3u);
     BOOST_TEST(tensors[0].name == "b");
     BOOST_TEST(tensors[0].heat == 6.0);
     BOOST_TEST(tensors[1].name == "a");
     BOOST_TEST(tensors[1].heat == 4.0);
-    auto layers = hot_rows(file, heat, HotBy::layer);
+    auto layers = hot_rows(file.name, file.layout, file.map, heat, HotBy::layer);
     BOOST_REQUIRE(layers.size() == 2u);
     BOOST_TEST(layers[0].layer == 0);
     BOOST_TEST(layers[0].heat == 10.0);
-    auto experts = hot_rows(file, heat, HotBy::expert);
+    auto experts = hot_rows(file.name, file.layout, file.map, heat, HotBy::expert);
     BOOST_TEST(experts.size() == 3u);
-    BOOST_TEST(hot_rows(file, heat, HotBy::extent).front().name == "extent 0");
+    BOOST_TEST(hot_rows(file.name, file.layout, file.map, heat, HotBy::extent).front().name == "extent 0");
 }
 
 BOOST_AUTO_TEST_CASE(data_sources_are_read_as_the_kernel_writes_them) {

@@ -82,6 +82,30 @@ class FakeControl : public Control {
         inside = {{"token_embd.weight", "F16", "embedding", -1, -1, kGiB, kGiB},
                   {"blk.0.attn_q.weight", "Q8_0", "attention", 0, -1, kGiB, kGiB},
                   {"blk.1.ffn_up_exps.weight[3]", "Q4_K", "expert", 1, 3, 2 * kGiB, kGiB}};
+        SourceStatus pebs, hint;
+        pebs.name = "pebs";
+        pebs.tells = "instruction, thread, address";
+        pebs.why_not = "this processor has no such precise event";
+        hint.name = "hint";
+        hint.tells = "extent and thread of a touch";
+        hint.event = "minor faults";
+        hint.available = hint.used = true;
+        hint.records = 1200;
+        hint.rate = 320;
+        hint.cost_share = 0.0075;
+        offered = {pebs, hint};
+        HotRow expert;
+        expert.model = "gemma.gguf";
+        expert.name = "blk.1.ffn_up_exps.weight[3]";
+        expert.layer = 1;
+        expert.expert = 3;
+        expert.bytes = 2 * kGiB;
+        expert.heat = 12.5;
+        expert.samples = 40;
+        hottest = {expert};
+        extents = {{0, 2 * kMiB, -1, -1, "embedding", 1, true, 3.5, 9},
+                   {2 * kMiB, 2 * kMiB, 0, -1, "attention", 1, true, 80.0, 30},
+                   {4 * kMiB, 2 * kMiB, 1, 3, "expert", 0, false, 0.0, 0}};
         work = {5, "preload gemma.gguf", 0, 4 * kGiB, false, ""};
     }
 
@@ -105,6 +129,20 @@ class FakeControl : public Control {
     Result<std::vector<FaultStageStatus>> faults() override {
         note("faults");
         return stages;
+    }
+    Result<std::vector<SourceStatus>> sources() override {
+        note("sources");
+        return offered;
+    }
+    Result<std::vector<HotRow>> hot(const std::string& by) override {
+        note("hot " + by);
+        if (!hot_by(by)) return fail(Code::bad_input, "show what is hot by", by, "by tensor, layer, ...");
+        return hottest;
+    }
+    Result<HeatmapStatus> heatmap(const std::string& model) override {
+        auto found = find("heatmap", model);
+        if (!found) return std::unexpected(found.error());
+        return HeatmapStatus{*found, extents};
     }
     Result<ModelDetail> tensors(const std::string& model) override {
         auto found = find("tensors", model);
@@ -237,6 +275,9 @@ class FakeControl : public Control {
                           .ejections = 1,
                           .ejected = "loop",
                           .ejected_reason = "tierd/epoch took 120000 µs of processor time"};
+    std::vector<SourceStatus> offered;
+    std::vector<HotRow> hottest;
+    std::vector<ExtentHeatStatus> extents;
     std::vector<LayerStatus> layers;
     std::vector<TensorStatus> inside;
     JobStatus work;

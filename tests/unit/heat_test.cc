@@ -24,7 +24,7 @@ BOOST_AUTO_TEST_CASE(a_waiting_time_tells_the_rate_and_the_heat_that_a_counter_w
     HeatLedger ledger;
     uint64_t now = kNsPerSecond;
     for (int i = 0; i < 20; i++) {
-        ledger.expose(3, now);
+        ledger.expose(3, now, true);
         now += kNsPerSecond / 4;
         BOOST_TEST(ledger.touched(3, now));
         BOOST_TEST(!ledger.touched(3, now));  // seen once only
@@ -37,9 +37,9 @@ BOOST_AUTO_TEST_CASE(a_waiting_time_tells_the_rate_and_the_heat_that_a_counter_w
 
 BOOST_AUTO_TEST_CASE(what_is_no_longer_touched_cools_while_it_is_exposed) {
     HeatLedger ledger;
-    ledger.expose(0, 1 * kNsPerSecond);
+    ledger.expose(0, 1 * kNsPerSecond, true);
     ledger.touched(0, 2 * kNsPerSecond);
-    ledger.expose(0, 2 * kNsPerSecond);
+    ledger.expose(0, 2 * kNsPerSecond, true);
     double at_first = heat(ledger, 0, 2 * kNsPerSecond);
     double later = heat(ledger, 0, 12 * kNsPerSecond);
     BOOST_TEST(later < at_first / 8);
@@ -59,7 +59,7 @@ BOOST_AUTO_TEST_CASE(counts_decay_by_half_in_their_half_life_and_confidence_with
 
 BOOST_AUTO_TEST_CASE(heat_saturates_and_rows_that_are_forgotten_or_unknown_have_none) {
     HeatLedger ledger;
-    ledger.expose(0, 5);
+    ledger.expose(0, 5, true);
     ledger.touched(0, 5);  // no time at all
     BOOST_TEST(ledger.estimate(0, 5).heat == UINT32_MAX);
     for (int i = 0; i < 100'000; i++) ledger.count(1, 1e9, kNsPerSecond);
@@ -79,7 +79,7 @@ BOOST_AUTO_TEST_CASE(only_mapped_extents_that_are_allowed_are_chosen_and_never_m
         rows[i].state = i % 2 == 0 ? TIERD_EXTENT_RESIDENT : TIERD_EXTENT_ABSENT;
         rows[i].flags = i % 4 == 0 ? TIERD_EXTENT_MAPPED : 0;
     }
-    ledger.expose(8, 1);
+    ledger.expose(8, 1, true);
     auto chosen = chooser.choose(rows, ledger, 1000, [](uint32_t extent) { return extent != 12; });
     BOOST_TEST(chosen.size() == 23u);  // every fourth, without the exposed and the forbidden one
     for (uint32_t extent : chosen) BOOST_TEST((extent % 4 == 0 && extent != 8 && extent != 12));
@@ -144,7 +144,7 @@ BOOST_AUTO_TEST_CASE(hints_rank_a_zipf_workload_within_thirty_seconds) {
         auto now = static_cast<uint64_t>(now_s * 1e9);
         for (; epoch_s < now_s; epoch_s += 0.1)
             for (uint32_t extent : chooser.choose(rows, ledger, kBudget, [](uint32_t) { return true; }))
-                ledger.expose(extent, static_cast<uint64_t>(epoch_s * 1e9));
+                ledger.expose(extent, static_cast<uint64_t>(epoch_s * 1e9), true);
         ledger.touched(touch(random), now);
     }
     std::vector<uint32_t> order(kExtents);

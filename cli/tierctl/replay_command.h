@@ -1,0 +1,23 @@
+// replay_command.h - what a recording says is hot, in the form of the control API's answer.
+//
+// Callers:   any thread. Blocks on the recording, and on the weight files and binaries that it names.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "lib/base/result.h"
+
+namespace tierd {
+
+// Of a file of `perf record -d` or of a trace (docs/trace-format.md). `weights`: names of further weight files. Heat is the
+// number of accesses recorded. Errors: those of the readers; bad_input for an unknown `by`.
+Result<nlohmann::json> hot_from_file(const std::string& path, const std::string& by,
+                                     const std::vector<std::string>& weights);
+
+// Puts the function's name where an answer has only binary and offset: the binaries are read here, with the rights of
+// whoever asks. Rows of one function become one.
+void name_functions(nlohmann::json& answer);
+
+}  // namespace tierd
