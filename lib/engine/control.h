@@ -12,8 +12,8 @@
 
 #include "lib/base/result.h"
 #include "lib/engine/status.h"
-#include "lib/tier/tier_spec.h"
 #include "lib/sample/hot.h"
+#include "lib/tier/tier_spec.h"
 
 namespace tierd {
 

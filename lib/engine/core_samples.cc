@@ -59,7 +59,7 @@ bool Core::map_hinted(Client& client, const Region& region, ExtentId id, uint64_
     constexpr uint64_t kHugePage = 2 * kMiB;
     AddressRange range = range_of(region, id);
     bool huge = range.length_bytes == kHugePage && range.address % kHugePage == 0 && is_huge(id) &&
-                !client.no_huge && client.memory != nullptr && make_waker(client);
+                !moves_.contains(id) && !client.no_huge && client.memory != nullptr && make_waker(client);
     if (!huge) return map_extent(client, region, id, touched);
     evictor_->post([mailbox = mailbox_, number = client.number, memory = client.memory, waker = client.waker,
                     range, touched, cost = hint_side_cpu_ns_] {
@@ -122,7 +122,8 @@ void Core::mark_hintable(uint64_t now_ns) {
 void Core::expose_some() {
     auto may = [&](ExtentId id) {
         const WeightFile* file = owner_of(id);
-        return file != nullptr && file->calm && (file->bounces(id) || file->shows_touches);
+        return file != nullptr && file->calm && !moves_.contains(id) &&
+               (file->bounces(id) || file->shows_touches);
     };
     auto chosen = hint_chooser_.choose(table_.used(), heat_, hint_budget_.budget(), may);
     for (ExtentId id : chosen) {
@@ -138,7 +139,10 @@ bool Core::hint(ExtentId id) {
     WeightFile& file = file_of(id);
     uint64_t pages = file.memory_of(id) / kSmallPage;
     uint64_t page = file.offset_of(id) + random_() % pages * kSmallPage;
-    if (file.bounces(id)) return file.arena.renew_page(page).has_value();
+    if (file.bounces(id)) {
+        PreferNode prefer(preferred_node(id));
+        return file.arena.renew_page(page).has_value();
+    }
     auto order = make_message<wire::FallBack>(wire::Kind::show_touch, 0);
     order.file = file.number;
     order.offset_bytes = page;

@@ -37,7 +37,7 @@ struct EngineCounters {
     uint64_t huge_mappings = 0;         // extents that stay, mapped by one entry of the page table
     uint64_t slowest_fault_ns = 0;      // arrival to CONTINUE
     uint64_t hints = 0;  // extents of which the next touch was made to be seen, to learn how hot they are
-    uint64_t hints_touched = 0;  // of these, those that were touched
+    uint64_t hints_touched = 0;  // touches seen so, also those that a policy had asked for
 };
 
 // A source of access statistics; see lib/sample/sources.h.
