@@ -119,11 +119,12 @@ void Core::mark_hintable(uint64_t now_ns) {
             if (!client->peer.shows_touches) region.file->shows_touches = false;
 }
 
+// Extents of a huge page only where hints were asked for by name: they cost the reader more (docs/results).
 void Core::expose_some() {
     auto may = [&](ExtentId id) {
         const WeightFile* file = owner_of(id);
         return file != nullptr && file->calm && !moves_.contains(id) &&
-               (file->bounces(id) || file->shows_touches);
+               (file->bounces(id) || (file->shows_touches && config_.sample_source == "hint"));
     };
     auto chosen = hint_chooser_.choose(table_.used(), heat_, hint_budget_.budget(), may);
     for (ExtentId id : chosen) {
