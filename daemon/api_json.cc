@@ -1,5 +1,7 @@
 #include "daemon/api_json.h"
 
+#include "lib/base/base64.h"
+
 namespace tierd {
 namespace {
 
@@ -215,6 +217,10 @@ json to_json_value(const PolicyStatus& p) {
             {"ejections", p.ejections},
             {"ejected", p.ejected},
             {"ejected_reason", p.ejected_reason}};
+}
+
+json to_json_value(const TraceChunk& c) {
+    return {{"bytes", to_base64(c.bytes)}, {"events", c.events}, {"events_lost", c.events_lost}};
 }
 
 json to_json_value(const JobStatus& j) {

@@ -25,6 +25,7 @@ nlohmann::json to_json_value(const HeatmapStatus& heatmap);
 nlohmann::json to_json_value(const ModelDetail& detail);
 nlohmann::json to_json_value(const JobStatus& job);
 nlohmann::json to_json_value(const PolicyStatus& policy);
+nlohmann::json to_json_value(const TraceChunk& chunk);
 nlohmann::json to_json_value(const Error& error);  // {"error": {"code", "message", "hint"}}
 
 // Text of `value`, indented by two, with a line's end.

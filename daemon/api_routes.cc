@@ -220,6 +220,9 @@ constexpr ApiRoute kRoutes[] = {
     {"GET",  "/v1/policy",                [](Control& c, Text, Text) { return one(c.policy()); }},
     {"PUT",  "/v1/policy",                [](Control& c, Text, Text body) { return load_policy(c, body); }},
     {"DELETE", "/v1/policy",              [](Control& c, Text, Text) { return one(c.unload_policy()); }},
+    {"POST", "/v1/trace",                 [](Control& c, Text, Text) { return one(c.start_trace()); }},
+    {"GET",  "/v1/trace",                 [](Control& c, Text, Text) { return one(c.fetch_trace()); }},
+    {"DELETE", "/v1/trace",               [](Control& c, Text, Text) { return one(c.stop_trace()); }},
     {"GET",  "/metrics",                  [](Control& c, Text, Text) { return metrics(c); }},
 };
 // clang-format on

@@ -17,6 +17,7 @@
 #include "cli/tierctl/preload.h"
 #include "cli/tierctl/replay_command.h"
 #include "cli/tierctl/text.h"
+#include "cli/tierctl/trace_record.h"
 #include "cli/tierctl/view.h"
 #include "cli/tierctl/view_heat.h"
 #include "lib/base/bytes.h"
@@ -36,6 +37,7 @@ constexpr auto kExamples = R"(Examples:
   tierctl budget 48GiB                     give weights at most so much memory
   tierctl policy build rules.toml          make a placement policy
   tierctl policy load fifo                 let it decide what is evicted and read ahead
+  tierctl trace record day.trace           what happens to extents, until Ctrl-C
   tierctl policy test day.trace --policy fifo   how would it have done, beside the optimum
   tierctl doctor /models                   can this machine serve weights, and what would help
   tierctl models --json | jq '.models[].name'
@@ -332,6 +334,7 @@ int run(int argc, char** argv) {
     add_commands(app, options, chosen);
     Chosen chosen_other;
     add_policy_commands(app, chosen_other);
+    add_trace_commands(app, chosen_other);
     add_tier_commands(app, options, chosen);
     try {
         app.parse(argc, argv);

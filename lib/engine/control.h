@@ -61,6 +61,11 @@ class Control {
     virtual Result<PolicyStatus> load_policy(const PolicyLoad& load) = 0;
     // Takes it back: the built-in one decides again. Errors: not_found when none is loaded.
     virtual Result<PolicyStatus> unload_policy() = 0;
+    // Records what happens to extents from now on, until stop_trace(); the pieces in a row are a trace. Nobody fetching for
+    // 30 s ends it too. Errors: busy while another recording goes on; not_found where none does.
+    virtual Result<TraceChunk> start_trace() = 0;
+    virtual Result<TraceChunk> fetch_trace() = 0;
+    virtual Result<TraceChunk> stop_trace() = 0;
     // Sets the budget; a smaller one evicts at once. Errors: bad_input below the minimum (a few extents).
     virtual Result<EngineStatus> set_budget(uint64_t budget_bytes) = 0;
 

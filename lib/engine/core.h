@@ -27,9 +27,9 @@
 #include "lib/engine/heat_snapshot.h"
 #include "lib/engine/inotify.h"
 #include "lib/engine/mailbox.h"
-#include "lib/engine/observer.h"
 #include "lib/engine/policy_record.h"
 #include "lib/engine/sampler.h"
+#include "lib/engine/trace_recorder.h"
 #include "lib/io/bounce_buffers.h"
 #include "lib/io/reader.h"
 #include "lib/migrate/migrator.h"
@@ -172,8 +172,11 @@ class Core {
     Result<void> unload_policy();
     void on_policy_news();
     PolicyStatus policy() const;
-    // Watched by at most one; null: by none.
-    void observe(std::unique_ptr<EngineObserver> observer);
+
+    // --- a recording (core_trace.cc)
+    Result<TraceChunk> start_trace();
+    Result<TraceChunk> fetch_trace();
+    Result<TraceChunk> stop_trace();
 
     // --- statistics of accesses (core_samples.cc)
     void offer_sources(std::vector<SourceOffer> offers) { offers_ = std::move(offers); }
@@ -341,7 +344,7 @@ class Core {
     std::unique_ptr<Policy> policy_;
     PolicyRecord record_;
     std::function<void()> grow_policy_;
-    std::unique_ptr<EngineObserver> observer_;
+    std::unique_ptr<TraceRecorder> observer_;  // null: nothing is recorded
     ExtentTable table_;
     FileWatch watch_;
     Fd epoll_;

@@ -81,14 +81,7 @@ Result<std::shared_ptr<WeightFile>> Core::adopt_file(std::shared_ptr<WeightFile>
     files_[file->number] = file;
     fill_table(*file);
     publish_model(*file);
-    PolicyModel model{.model = file->slot,
-                      .first_extent = file->first_extent,
-                      .extent_count = file->extent_count,
-                      .extent_bytes = file->layout.extent_bytes(),
-                      .file_bytes = file->size_bytes(),
-                      .order = file->order,
-                      .order_learned = file->order_learned,
-                      .name = file->name};
+    PolicyModel model = as_policy_model(*file);
     policy_->model_open(view(), model);
     if (observer_) observer_->model_opened(view(), model);
     grow_if_needed();

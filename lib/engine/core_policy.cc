@@ -137,10 +137,6 @@ void Core::tell_last_session(WeightFile& file) {
     take_decisions();
 }
 
-void Core::observe(std::unique_ptr<EngineObserver> observer) {
-    observer_ = std::move(observer);
-}
-
 // --- a policy comes, and goes
 
 Core::PolicyRoom Core::policy_room() {

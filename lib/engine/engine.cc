@@ -303,6 +303,15 @@ class ThreadedEngine final : public Engine {
         if (!gone) return std::unexpected(gone.error());
         return policy();
     }
+    Result<TraceChunk> start_trace() override {
+        return ask<Result<TraceChunk>>([](Core& core) { return core.start_trace(); });
+    }
+    Result<TraceChunk> fetch_trace() override {
+        return ask<Result<TraceChunk>>([](Core& core) { return core.fetch_trace(); });
+    }
+    Result<TraceChunk> stop_trace() override {
+        return ask<Result<TraceChunk>>([](Core& core) { return core.stop_trace(); });
+    }
     // The machine is looked at here, on the caller's thread.
     Result<TierStatus> add_tier(const TierOverride& said) override {
         return ask<Result<TierStatus>>(

@@ -228,4 +228,11 @@ struct HeatmapStatus {
     std::vector<ExtentHeatStatus> extents;
 };
 
+// A piece of a trace that is being recorded.
+struct TraceChunk {
+    std::string bytes;         // what was recorded since the piece before
+    uint64_t events = 0;       // since the recording began
+    uint64_t events_lost = 0;  // not recorded, because too much was not fetched
+};
+
 }  // namespace tierd

@@ -81,4 +81,18 @@ struct WeightFile {
     }
 };
 
+// As policies are told of it.
+inline PolicyModel as_policy_model(const WeightFile& file) {
+    return {.model = file.slot,
+            .first_extent = file.first_extent,
+            .extent_count = file.extent_count,
+            .extent_bytes = file.layout.extent_bytes(),
+            .file_bytes = file.size_bytes(),
+            .order = file.order,
+            .order_learned = file.order_learned,
+            .name = file.name,
+            .uid = file.uid,
+            .cgroup = file.cgroup};
+}
+
 }  // namespace tierd

@@ -2,11 +2,13 @@
 #include <fmt/format.h>
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 #include <vector>
 
+#include "lib/trace/trace_reader.h"
 #include "tests/integration/direct_client.h"
 
 using namespace tierd;
@@ -256,4 +258,37 @@ BOOST_AUTO_TEST_CASE(impossible_settings_are_refused_with_what_to_change) {
         BOOST_TEST((engine.error().code == Code::bad_config));
         BOOST_TEST(engine.error().hint != "");
     }
+}
+
+BOOST_FIXTURE_TEST_CASE(a_recording_tells_every_miss_fill_and_eviction_of_what_was_open_already, Fixture) {
+    auto engine = start(16 * kMiB, "lru");
+    DirectClient client(*engine);
+    const unsigned char* at = client.map(path);
+    BOOST_TEST(wrong_bytes(at, 0, 8 * kMiB, 97) == 0u);
+    auto before = engine->status().value().counters;
+    std::string bytes = engine->start_trace().value().bytes;
+    BOOST_TEST((engine->start_trace().error().code == Code::busy));
+    for (int pass = 0; pass < 3; pass++) {
+        BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 97) == 0u);
+        bytes += engine->fetch_trace().value().bytes;
+    }
+    auto after = engine->status().value().counters;
+    TraceChunk last = engine->stop_trace().value();
+    BOOST_TEST((engine->fetch_trace().error().code == Code::not_found));
+    Trace trace = parse_trace(bytes + last.bytes).value();
+    BOOST_TEST(trace.ended);
+    BOOST_TEST(!trace.complete);
+    BOOST_TEST(last.events_lost == 0u);
+    BOOST_REQUIRE(trace.models.size() == 1u);
+    BOOST_TEST(trace.models[0].name == "model.weights");
+    BOOST_TEST(trace.models[0].uid == ::getuid());
+    BOOST_TEST(trace.models[0].extent_count() == 33u);
+    auto count = [&](TraceEventKind kind) {
+        return static_cast<uint64_t>(std::ranges::count(trace.events, kind, &TraceEvent::kind));
+    };
+    // A touch of what is being read already counts as joined, and is none that was missing first.
+    BOOST_TEST(count(TraceEventKind::missing) >= after.faults_missing - before.faults_missing);
+    BOOST_TEST(count(TraceEventKind::evicted) >= after.evictions - before.evictions);
+    BOOST_TEST(count(TraceEventKind::filled) >= 3 * 33u - 8u);
+    BOOST_TEST(last.events + 2 == trace.events.size());  // and its beginning and end
 }

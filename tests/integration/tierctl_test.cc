@@ -502,3 +502,36 @@ BOOST_AUTO_TEST_CASE(doctor_fails_where_engines_could_not_be_served) {
     BOOST_TEST(contains(outcome.out, "No such file"), outcome.out);
     BOOST_TEST(contains(outcome.err, "can't serve weights"), outcome.err);
 }
+
+BOOST_AUTO_TEST_CASE(a_trace_is_recorded_piece_by_piece_into_its_file) {
+    Setup setup;
+    std::string file = setup.folder.file("day.trace");
+    Outcome outcome = setup.run({"trace", "record", file, "--seconds", "1"});
+    BOOST_TEST(outcome.status == 0, outcome.err);
+    BOOST_TEST(contains(outcome.out, "4 events and 2 lost"), outcome.out);
+    std::string written = read_file(file);
+    BOOST_TEST(written.starts_with("first middle "), written);
+    BOOST_TEST(written.ends_with("middle last"), written);
+    BOOST_TEST(setup.control.calls().back() == "stop trace");
+}
+
+BOOST_AUTO_TEST_CASE(a_trace_that_cannot_be_recorded_leaves_anothers_recording_alone) {
+    Setup setup;
+    setup.control.recorded_elsewhere = true;
+    Outcome outcome = setup.run({"trace", "record", setup.folder.file("day.trace"), "--seconds", "1"});
+    BOOST_TEST(outcome.status == 1);
+    BOOST_TEST(contains(outcome.err, "another recording goes on"), outcome.err);
+    BOOST_TEST(setup.control.calls() == std::vector<std::string>{"start trace"},
+               boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(nothing_is_recorded_for_a_file_that_cannot_be_written) {
+    Setup setup;
+    Outcome outcome = setup.run({"trace", "record", setup.folder.file("no/such/folder"), "--seconds", "1"});
+    BOOST_TEST(outcome.status == 1);
+    BOOST_TEST(setup.control.calls().empty());
+    Outcome full = setup.run({"trace", "record", "/dev/full", "--seconds", "1"});
+    BOOST_TEST(full.status == 1);
+    BOOST_TEST(contains(full.err, "No space left"), full.err);
+    BOOST_TEST(setup.control.calls().back() == "stop trace");
+}

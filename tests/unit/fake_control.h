@@ -198,6 +198,20 @@ class FakeControl : public Control {
         note("unload");
         return deciding;
     }
+    // A piece for each call, then a trace that ends.
+    Result<TraceChunk> start_trace() override {
+        note("start trace");
+        if (recorded_elsewhere) return fail(Code::busy, "record a trace", {}, "another recording goes on");
+        return TraceChunk{"first ", 0, 0};
+    }
+    Result<TraceChunk> fetch_trace() override {
+        note("fetch trace");
+        return TraceChunk{"middle ", 3, 1};
+    }
+    Result<TraceChunk> stop_trace() override {
+        note("stop trace");
+        return TraceChunk{"last", 4, 2};
+    }
     Result<TierStatus> add_tier(const TierOverride& said) override {
         note("add tier " + said.name);
         if (said.name == "dram0")
@@ -283,6 +297,7 @@ class FakeControl : public Control {
     JobStatus work;
     std::string job_error;
     bool pins_too_large = false;
+    bool recorded_elsewhere = false;
     bool broken = false;
 
   private:
