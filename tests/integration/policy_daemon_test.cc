@@ -114,6 +114,31 @@ BOOST_FIXTURE_TEST_CASE(a_loaded_policy_decides_sees_touches_and_costs_little, S
     reads_right();
 }
 
+BOOST_FIXTURE_TEST_CASE(every_policy_that_ships_serves_right_bytes_within_the_budget, Scene) {
+    for (const char* name : {"fifo", "lru", "sweep", "experts", "hotness", "admission", "fair", "rules"}) {
+        auto reply = daemon->ask("PUT", "/v1/policy", load_request(name, "/policies/"));
+        BOOST_REQUIRE_MESSAGE(reply.status == 200, name << ": " << reply.body.dump());
+        ArenaSampler sampler(daemon->pid());
+        const uint64_t evictions_before = daemon->counter("evictions");
+        reads_right();
+        reads_right("threads=1");
+        reads_right("threads=1");
+        sampler.stop();
+        BOOST_TEST(sampler.peak_bytes() <= kBudgetBytes, name);
+        BOOST_TEST(daemon->counter("evictions") > evictions_before, name);
+        const Json now = policy();
+        BOOST_TEST(now["loaded"] == true, name << ": " << now.dump());
+        BOOST_TEST(now["name"] == name);
+        uint64_t calls = 0, faults = 0;
+        for (const Json& hook : now["hooks"]) {
+            calls += hook["calls"].get<uint64_t>();
+            faults += hook["faults"].get<uint64_t>();
+        }
+        BOOST_TEST(calls > 0u, name);
+        BOOST_TEST(faults == 0u, name);
+    }
+}
+
 BOOST_FIXTURE_TEST_CASE(what_a_policy_holds_stays_while_the_rest_comes_and_goes, Scene) {
     loads("holds_front", {{"held", 6}});
     reads_right("threads=1");
