@@ -9,6 +9,7 @@
  *        unknown nothing can be reckoned, and everything is admitted. A read-ahead is a read that is needed anyway.
  */
 #include "tierd.bpf.h"
+#include "two_tiers.bpf.h"
 
 TIERD_POLICY("Dual BSD/GPL");
 
@@ -17,7 +18,6 @@ TIERD_KNOB(__u32, margin_percent, 150);
 /* Moves proposed in an epoch. 0: none. */
 TIERD_KNOB(__u32, moves, 64);
 
-static __u32 fast, slow;
 static __u64 last_epoch_ns;
 static __u32 proposed;
 
@@ -53,21 +53,6 @@ TIERD_HOOK(admit)
 	saved_ns = here_ns > there_ns ? (here_ns - there_ns) * (row->heat >> 8) >> 8 : 0;
 	cost_ns = here_ns > there_ns ? here_ns : there_ns;
 	return saved_ns * 100 >= cost_ns * margin_percent ? TIERD_ADMIT : TIERD_REFUSE;
-}
-
-static void rank_tiers(__u32 tiers)
-{
-	__u32 i;
-
-	fast = slow = TIERD_NO_TIER;
-	tierd_for (i, 1, tiers + 1) {
-		const struct tierd_tier_info *tier = tierd_tier(i);
-
-		if (tier && !tier->draining && tier->rank == 0)
-			fast = i;
-		if (tier && !tier->draining && tier->rank == 1)
-			slow = i;
-	}
 }
 
 /* Who was touched since the last epoch wants to come up; who was not for ten of them makes room. */

@@ -11,6 +11,7 @@
  * The sweep is made for a million rows: it reads one, compares and goes on. It writes only where something is to be done.
  */
 #include "tierd.bpf.h"
+#include "two_tiers.bpf.h"
 
 TIERD_POLICY("Dual BSD/GPL");
 
@@ -22,25 +23,8 @@ TIERD_KNOB(__u32, half_life_shift, 33);
 #define ONE_TOUCH 65536u
 
 static __u32 bar = ONE_TOUCH; /* from this heat on an extent is hot */
-static __u32 fast, slow;      /* numbers of the fastest tier, and of the next */
 static __u64 hot_bytes;	      /* above the bar, in this sweep */
 static __u32 promoted, demoted; /* in this sweep */
-
-/* Numbers of the two fastest tiers; 0 where there is none. */
-static void rank_tiers(__u32 tiers)
-{
-	__u32 i;
-
-	fast = slow = TIERD_NO_TIER;
-	tierd_for (i, 1, tiers + 1) {
-		const struct tierd_tier_info *tier = tierd_tier(i);
-
-		if (tier && !tier->draining && tier->rank == 0)
-			fast = i;
-		if (tier && !tier->draining && tier->rank == 1)
-			slow = i;
-	}
-}
 
 /* The bar follows what fits below it: up fast, so that the tier is not overrun, down slowly. */
 static void move_bar(__u64 room)

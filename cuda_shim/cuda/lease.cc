@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/un.h>
 
 #include "cuda_shim/cuda/shim.h"
 #include "cuda_shim/host/log.h"
@@ -19,19 +18,6 @@ constexpr uint64_t kReplyDeadlineMs = 500;
 constexpr uint64_t kRetryNs = 5'000'000'000u;
 constexpr uint64_t kIdleNs = 20'000'000u;  // no call for so long: the process idles
 constexpr int64_t kLookMs = 5;
-
-long connect_to_tierd() {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    ::memcpy(address.sun_path, state().config.socket, sizeof address.sun_path);
-    long fd = sys::call(SYS_socket, static_cast<int>(AF_UNIX),
-                        static_cast<int>(SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK), 0);
-    if (sys::failed(fd)) return fd;
-    long connected = sys::call(SYS_connect, static_cast<int>(fd), &address, sizeof address);
-    if (connected == 0) return fd;
-    sys::close(static_cast<int>(fd));
-    return connected;
-}
 
 union Message {
     wire::Header header;

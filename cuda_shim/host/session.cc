@@ -142,8 +142,7 @@ long tell_advice(uint64_t address, uint64_t length_bytes, wire::Advice advice) {
     return ask(message, nullptr, 0, reply);
 }
 
-static long connect_socket() {
-    Session& session = state().session;
+long connect_to_tierd() {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     ::memcpy(address.sun_path, state().config.socket, sizeof address.sun_path);
@@ -151,11 +150,15 @@ static long connect_socket() {
                         static_cast<int>(SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK), 0);
     if (sys::failed(fd)) return fd;
     long connected = sys::call(SYS_connect, static_cast<int>(fd), &address, sizeof address);
-    if (connected != 0) {
-        sys::close(static_cast<int>(fd));
-        return connected;
-    }
-    session.request = OwnedFd::own(static_cast<int>(fd));
+    if (connected == 0) return fd;
+    sys::close(static_cast<int>(fd));
+    return connected;
+}
+
+static long connect_socket() {
+    long fd = connect_to_tierd();
+    if (sys::failed(fd)) return fd;
+    state().session.request = OwnedFd::own(static_cast<int>(fd));
     return 0;
 }
 

@@ -45,6 +45,9 @@ struct Session {
 // True when there is a live session; makes one when it is time to try.
 bool ensure_session();
 
+// A connection to tierd of the caller's own: a descriptor, or a negative errno.
+long connect_to_tierd();
+
 // "May I have this file's arena?" Fills `reply` and `*arena_fd`.
 long ask_attach(int weight_fd, const char* path, bool writable, bool shared, wire::Reply& reply,
                 int* arena_fd);
