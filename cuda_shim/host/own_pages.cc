@@ -51,24 +51,38 @@ Chunk chunk_at(const Region& region, uint64_t address) {
     return chunk;
 }
 
-bool is_own(uint64_t entry) {
+// What the pagemap says of a page. `swap_or_marker`: the kernel shows the number of a swap entry only to who has
+// CAP_SYS_ADMIN, and without it a page that was swapped out looks like userfaultfd's marker on an absent one.
+enum class Entry : uint8_t { own, not_own, swap_or_marker };
+
+Entry meaning_of(uint64_t entry) {
     constexpr uint64_t kPresent = 1ull << 63;
     constexpr uint64_t kSwapped = 1ull << 62;
     constexpr uint64_t kOfFile = 1ull << 61;
+    constexpr uint64_t kSwapEntry = (1ull << 55) - 1;  // its type and offset; never zero
     constexpr uint64_t kSwapType = 0x1f;
     constexpr uint64_t kMarker = 31;  // not swapped at all: userfaultfd's note on an absent page
-    if ((entry & kOfFile) != 0) return false;
-    if ((entry & kPresent) != 0) return true;
-    return (entry & kSwapped) != 0 && (entry & kSwapType) != kMarker;
+    if ((entry & kOfFile) != 0) return Entry::not_own;
+    if ((entry & kPresent) != 0) return Entry::own;
+    if ((entry & kSwapped) == 0) return Entry::not_own;
+    if ((entry & kSwapEntry) == 0) return Entry::swap_or_marker;
+    return (entry & kSwapType) == kMarker ? Entry::not_own : Entry::own;
 }
 
-// Says of each page whether it is the client's own, by the pagemap of this very process.
-long look(Chunk& chunk, int pagemap) {
+// Says of each page whether it is the client's own, by the pagemap of this very process. `before`: what was seen before
+// the chunk was protected, when there were no markers yet; null: it is not protected now. A page that became the client's
+// in between is present: the kernel swaps nothing out that was written some microseconds ago.
+long look(Chunk& chunk, int pagemap, const Chunk* before) {
     uint64_t entries[kChunkPages];
     uint64_t bytes = chunk.count * sizeof entries[0];
     long got = sys::pread(pagemap, entries, bytes, chunk.part.begin / kPageBytes * sizeof entries[0]);
     if (got != static_cast<long>(bytes)) return sys::failed(got) ? got : -EIO;
-    for (size_t i = 0; i < chunk.count; i++) chunk.pages[i] = is_own(entries[i]) ? Page::own : Page::clean;
+    for (size_t i = 0; i < chunk.count; i++) {
+        Entry entry = meaning_of(entries[i]);
+        bool own = entry == Entry::own;
+        if (entry == Entry::swap_or_marker) own = before == nullptr || before->pages[i] == Page::own;
+        chunk.pages[i] = own ? Page::own : Page::clean;
+    }
     return 0;
 }
 
@@ -152,11 +166,18 @@ void keep_own_runs(const Chunk& chunk) {
 long replace_chunk(const Region& region, uint64_t begin, uint64_t* end) {
     Session& session = state().session;
     Chunk chunk = chunk_at(region, begin);
+    Chunk before = chunk;
     *end = chunk.part.end;
-    uffd_protect(session.uffd.fd, chunk.part.begin, chunk.part.end);
-    long result = look(chunk, state().pagemap.fd);
-    if (result == 0) result = replace_clean_pages(chunk);
+    long result = look(before, state().pagemap.fd, nullptr);
     if (result != 0) return result;
+    uffd_protect(session.uffd.fd, chunk.part.begin, chunk.part.end);
+    result = look(chunk, state().pagemap.fd, &before);
+    if (result == 0) result = replace_clean_pages(chunk);
+    if (result != 0) {
+        // Nothing of the protection stays: who tries again must find no markers.
+        uffd_unprotect(session.uffd.fd, chunk.part.begin, chunk.part.end);
+        return result;
+    }
     keep_own_runs(chunk);
     uffd_wake(session.uffd.fd, chunk.part.begin, chunk.part.end);
     return 0;
@@ -190,7 +211,7 @@ long rebuild_chunk(const Chunk& chunk) {
 long replace_chunk_in_child(const Region& region, uint64_t begin, uint64_t* end, int pagemap) {
     Chunk chunk = chunk_at(region, begin);
     *end = chunk.part.end;
-    long result = look(chunk, pagemap);
+    long result = look(chunk, pagemap, nullptr);
     if (result != 0) return result;
     if (chunk.runs(Page::clean) > kMaxRuns) return rebuild_chunk(chunk);
     for (size_t i = 0, next; i < chunk.count && result == 0; i = next) {
@@ -273,7 +294,7 @@ bool may_hold_own_pages(uint64_t begin, uint64_t end) {
     int pagemap = state().pagemap.fd;
     for (uint64_t address = region.begin; address < region.end;) {
         Chunk chunk = chunk_at(region, address);
-        if (look(chunk, pagemap) != 0 || chunk.runs(Page::own) != 0) return true;
+        if (look(chunk, pagemap, nullptr) != 0 || chunk.runs(Page::own) != 0) return true;
         address = chunk.part.end;
     }
     return false;

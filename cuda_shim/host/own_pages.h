@@ -3,7 +3,8 @@
 //
 // A page is the client's own when the pagemap says that it is present, or truly swapped out, and not a file's
 // page. Before that is asked, the range is write-protected, so nobody makes another page his own in the
-// meantime.
+// meantime; and it is asked once before, since the kernel tells a swapped page from the protection's own marks on absent
+// ones only to privileged processes.
 //
 // Invariant: pages that are left as `own_pages` regions are all the client's, so the arena behind them is
 //            never read again.

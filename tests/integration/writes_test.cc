@@ -1,6 +1,8 @@
 // What a client writes into its own private mapping is its alone: it survives eviction, fallback and the
 // death of tierd, and nobody else ever sees it.
 #define BOOST_TEST_MODULE writes
+#include <unistd.h>
+
 #include <csignal>
 
 #include <boost/test/unit_test.hpp>
@@ -19,8 +21,9 @@ struct Scene {
     Scene() { make_file(path, 3, kFileBytes); }
 
     // A writer that has the file mapped PROT_READ | PROT_WRITE, MAP_PRIVATE, on tierd's memory.
-    std::unique_ptr<ReaderProcess> start_writer(const Daemon& daemon) const {
-        auto writer = std::make_unique<ReaderProcess>(dir, ReaderPlan{.socket = daemon.socket()});
+    std::unique_ptr<ReaderProcess> start_writer(const Daemon& daemon, uid_t user = 0) const {
+        auto writer =
+            std::make_unique<ReaderProcess>(dir, ReaderPlan{.socket = daemon.socket(), .user = user});
         writer->call("map prot=rw path=" + path);
         BOOST_TEST(is_all(writer->call("backing"), "arena"));
         return writer;
@@ -62,6 +65,20 @@ struct Scene {
         // Clean pages in runs are the file's mapping again; where written ones lie too close together they
         // were copied.
         if (stride > 100) BOOST_TEST(maps_file(writer->pid(), path));
+    }
+
+    // A writer without privileges, most of whose pages were never touched, loses nothing by `trouble` either: neither what
+    // it wrote nor the file's bytes around it.
+    template <class Trouble>
+    void write_unprivileged(Trouble trouble) const {
+        if (geteuid() != 0) skip_program("acting as another user needs root");
+        Daemon daemon(dir, {.budget = "16MiB", .config = "[session]\ngroup = \"nogroup\"\n"});
+        auto writer = start_writer(daemon, kNobody);
+        BOOST_TEST(writer->call("write seed=3 threads=2 steps=20 stride=700")["wrong"] == 0u);
+        trouble(daemon);
+        BOOST_TEST(comes_true([&] { return maps_file(writer->pid(), path); }));
+        judge_writes(*writer);
+        BOOST_TEST(maps_file(writer->pid(), path));
     }
 
     WorkDir dir;
@@ -125,6 +142,21 @@ BOOST_FIXTURE_TEST_CASE(own_writes_survive_the_death_of_tierd, Scene) {
 
 BOOST_FIXTURE_TEST_CASE(own_writes_survive_a_hung_tierd, Scene) {
     for (unsigned stride : {8, 256}) write_through(stride, [](Daemon& daemon) { daemon.send(SIGSTOP); });
+}
+
+BOOST_FIXTURE_TEST_CASE(an_unprivileged_writer_reads_the_file_where_it_touched_nothing_before_tierd_died,
+                        Scene) {
+    write_unprivileged([](Daemon& daemon) { daemon.send(SIGKILL); });
+}
+
+BOOST_FIXTURE_TEST_CASE(an_unprivileged_writer_reads_the_file_where_it_touched_nothing_before_tierd_hung,
+                        Scene) {
+    write_unprivileged([](Daemon& daemon) { daemon.send(SIGSTOP); });
+}
+
+BOOST_FIXTURE_TEST_CASE(an_unprivileged_writer_reads_the_file_where_it_touched_nothing_before_tierd_ended,
+                        Scene) {
+    write_unprivileged([](Daemon& daemon) { BOOST_TEST(daemon.stop() == 0); });
 }
 
 BOOST_FIXTURE_TEST_CASE(a_file_that_changes_takes_no_written_page_away, Scene) {
