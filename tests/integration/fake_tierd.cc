@@ -105,6 +105,15 @@ uint32_t FakeTierd::order_fall_back(uint64_t file, uint64_t offset_bytes, uint64
     return order.header.sequence;
 }
 
+void FakeTierd::order_show_touch(uint64_t file, uint64_t offset_bytes, uint64_t length_bytes) {
+    std::lock_guard lock(mutex_);
+    auto order = make_message<wire::FallBack>(wire::Kind::show_touch, 0);
+    order.file = file;
+    order.offset_bytes = offset_bytes;
+    order.length_bytes = length_bytes;
+    (void)send_message(notice_.get(), order);  // a client that is behind misses some
+}
+
 void FakeTierd::run() {
     auto* heartbeat = reinterpret_cast<wire::Heartbeat*>(heartbeat_map_.data());
     while (!stop_) {
@@ -210,7 +219,12 @@ void FakeTierd::fill(uint64_t address) {
         return map.address <= address && address < map.address + map.length_bytes;
     });
     if (region == told.maps.rend()) return;
-    uint64_t offset = round_down(region->offset_bytes + (address - region->address), kExtentBytes);
+    uint64_t touched = region->offset_bytes + (address - region->address);
+    uint64_t offset = round_down(touched, kExtentBytes);
+    {
+        std::lock_guard lock(mutex_);
+        heard_.touches.push_back(round_down(touched, plan_.page_bytes));
+    }
     if (filled_.insert(offset).second)
         require(
             ::pread(weights_.get(), arena_map_.data() + offset, kExtentBytes, static_cast<off_t>(offset)) > 0,

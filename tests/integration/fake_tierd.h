@@ -38,6 +38,7 @@ struct Heard {
     std::vector<wire::Map> maps;
     std::vector<wire::Unmap> unmaps;
     std::vector<wire::FallenBack> fallen_back;
+    std::vector<uint64_t> touches;  // offsets in the file, of the pages that faulted
 };
 
 class FakeTierd {
@@ -51,6 +52,8 @@ class FakeTierd {
     // Sends an order for the file's bytes [offset, offset + length); `file` 0 means everything. Returns its
     // sequence.
     uint32_t order_fall_back(uint64_t file, uint64_t offset_bytes, uint64_t length_bytes);
+    // Asks for a page of the file to be unmapped; nothing answers it.
+    void order_show_touch(uint64_t file, uint64_t offset_bytes, uint64_t length_bytes);
     Heard heard() const;
 
     static constexpr uint64_t kFile = 7;

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cerrno>
 #include <chrono>
@@ -99,6 +100,16 @@ class Engine {
     }
     bool on_file(const char* address) const { return behind(address).find(".weights") != std::string::npos; }
 
+    // True while the page is in this process's page table.
+    bool is_present(const char* address) const {
+        int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+        uint64_t entry = 0;
+        auto at = static_cast<off_t>(reinterpret_cast<uint64_t>(address) / 4096 * sizeof entry);
+        check(::pread(fd, &entry, sizeof entry, at) == sizeof entry, "the page table can be read");
+        ::close(fd);
+        return (entry >> 63) != 0;
+    }
+
     void* (*mmap)(void*, size_t, int, int, int, off_t) = nullptr;
     int (*munmap)(void*, size_t) = nullptr;
     int (*mprotect)(void*, size_t, int) = nullptr;
@@ -176,6 +187,16 @@ struct Scene {
         tierd->start();
         process.go_on();
         return process;
+    }
+    // Orders are carried out one after the other: once this one is acknowledged, so are those before it.
+    void await_orders() {
+        size_t before = tierd->heard().fallen_back.size();
+        tierd->order_fall_back(FakeTierd::kFile, kMapped - 4096, 4096);
+        BOOST_REQUIRE(comes_true([&] { return tierd->heard().fallen_back.size() > before; }));
+    }
+    void show(uint64_t offset_bytes) { tierd->order_show_touch(FakeTierd::kFile, offset_bytes, 4096); }
+    size_t touches_of(uint64_t offset_bytes) const {
+        return static_cast<size_t>(std::ranges::count(tierd->heard().touches, offset_bytes));
     }
 
     WorkDir dir;
@@ -508,6 +529,139 @@ BOOST_FIXTURE_TEST_CASE(a_part_with_another_protection_is_a_region_of_its_own, S
     BOOST_TEST(heard.maps[1].offset_bytes == kMiB);
     BOOST_TEST(heard.maps[1].length_bytes == kMiB);
     BOOST_TEST(heard.unmaps.size() == 1u);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_page_that_tierd_asks_for_shows_its_next_touch_once, Scene) {
+    const uint64_t page = 3 * kMiB + 5 * 4096;
+    auto process = client([&](Engine& engine) {
+        char* all = engine.map(path);
+        char* part = engine.map(path, PROT_READ, MAP_PRIVATE, 3 * kMiB, 2 * kMiB);
+        engine.reads_right(all);
+        engine.check(count_wrong(kSeed, 2 * kMiB, part, 3 * kMiB) == 0, "the part's bytes");
+        engine.step();
+        engine.check(!engine.is_present(all + page), "the page is gone from the mapping");
+        engine.check(!engine.is_present(part + page - 2 * kMiB), "and wherever else it stands");
+        engine.check(engine.is_present(all + page - 4096) && engine.is_present(all + page + 4096),
+                     "its neighbours are not");
+        engine.reads_right(all);
+        engine.reads_right(all);
+        engine.check(count_wrong(kSeed, 2 * kMiB, part, 3 * kMiB) == 0, "the part's bytes again");
+    });
+    process.reached();
+    BOOST_TEST(touches_of(page) == 2u);  // the first touch in each mapping
+    show(page);
+    await_orders();
+    process.go_on();
+    process.ends_well();
+    BOOST_TEST(touches_of(page) == 4u);
+    BOOST_TEST(touches_of(page - 4096) == 2u);
+}
+
+BOOST_FIXTURE_TEST_CASE(requests_to_show_touches_that_make_no_sense_change_nothing, Scene) {
+    auto process = client([&](Engine& engine) {
+        char* part = engine.map(path, PROT_READ, MAP_PRIVATE, 4 * kMiB, 2 * kMiB);
+        engine.check(count_wrong(kSeed, 2 * kMiB, part, 4 * kMiB) == 0, "the part's bytes");
+        engine.step();
+        for (uint64_t at = 0; at < 4 * kMiB; at += 4096)
+            engine.check(engine.is_present(part + at), "page " + std::to_string(at));
+        engine.check(engine.on_arena(part), "the session lives on");
+    });
+    process.reached();
+    const uint64_t before = tierd->heard().touches.size();
+    for (uint64_t offset : {uint64_t{0}, 2 * kMiB - 4096, 6 * kMiB, kFileBytes, UINT64_MAX, UINT64_MAX - 4096,
+                            ~uint64_t{4095}, uint64_t{1} << 63, UINT64_MAX - 2 * kMiB + 1})
+        show(offset);
+    tierd->order_show_touch(FakeTierd::kFile + 1, 3 * kMiB, 4096);
+    tierd->order_show_touch(0, 3 * kMiB, 4096);
+    await_orders();
+    process.go_on();
+    process.ends_well();
+    BOOST_TEST(tierd->heard().touches.size() == before);
+}
+
+BOOST_FIXTURE_TEST_CASE(what_the_engine_wrote_is_never_unmapped_to_show_a_touch, Scene) {
+    auto process = client([&](Engine& engine) {
+        char* all = engine.map(path, PROT_READ | PROT_WRITE);
+        engine.reads_right(all);
+        all[4 * kMiB] = 'x';
+        all[6 * kMiB] = 'y';
+        engine.check(engine.mprotect(all + 6 * kMiB, 4096, PROT_READ) == 0, "written, then made readable");
+        engine.step();
+        engine.check(all[4 * kMiB] == 'x' && all[6 * kMiB] == 'y', "what was written");
+        engine.reads_right(all, 0, 4 * kMiB);
+        engine.reads_right(all, 8 * kMiB, kMapped - 8 * kMiB);
+    });
+    process.reached();
+    for (uint64_t offset : {4 * kMiB, 6 * kMiB, 8 * kMiB}) show(offset);
+    await_orders();
+    process.go_on();
+    process.ends_well();
+}
+
+BOOST_FIXTURE_TEST_CASE(memory_that_took_the_place_of_weights_is_left_alone, Scene) {
+    auto process = client([&](Engine& engine) {
+        char* all = engine.map(path);
+        engine.reads_right(all);
+        engine.check(engine.munmap(all + 2 * kMiB, 2 * kMiB) == 0, "munmap");
+        auto own = [&](char* at, int flags) {
+            void* got =
+                engine.mmap(at, 2 * kMiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+            engine.check(got == at, "memory of its own");
+            std::memset(at, 'z', 2 * kMiB);
+        };
+        own(all + 2 * kMiB, MAP_FIXED_NOREPLACE);  // where nothing was
+        own(all + 4 * kMiB, MAP_FIXED);            // over weights
+        engine.step();
+        for (uint64_t at = 2 * kMiB; at < 6 * kMiB; at++)
+            engine.check(all[at] == 'z', "its memory at " + std::to_string(at));
+        engine.reads_right(all, 0, 2 * kMiB);
+    });
+    process.reached();
+    for (uint64_t offset = 0; offset < kMapped; offset += 64 * kKiB) show(offset);
+    await_orders();
+    process.go_on();
+    process.ends_well();
+}
+
+BOOST_FIXTURE_TEST_CASE(a_touch_that_is_to_be_shown_is_answered_by_the_file_when_tierd_has_died, Scene) {
+    auto process = client([&](Engine& engine) {
+        char* all = engine.map(path);
+        engine.reads_right(all);
+        engine.step();
+        engine.reads_right(all);
+        engine.check(engine.on_file(all), "the mapping is the kernel's");
+    });
+    process.reached();
+    for (uint64_t offset = 0; offset < kMapped; offset += 64 * kKiB) show(offset);
+    tierd->die();
+    process.go_on();
+    process.ends_well();
+}
+
+BOOST_FIXTURE_TEST_CASE(a_forked_child_and_its_parent_read_on_while_touches_are_shown, Scene) {
+    auto process = client([&](Engine& engine) {
+        char* all = engine.map(path);
+        engine.reads_right(all);
+        engine.step();
+        pid_t child = ::fork();
+        if (child == 0) {
+            for (int round = 0; round < 3; round++) engine.reads_right(all);
+            ::_exit(engine.on_file(all) ? 0 : 1);
+        }
+        for (int round = 0; round < 3; round++) engine.reads_right(all);
+        int status = -1;
+        engine.check(::waitpid(child, &status, 0) == child && status == 0, "the child ends well");
+        engine.check(engine.on_arena(all), "the parent keeps its mapping");
+        engine.step();
+    });
+    process.reached();
+    process.go_on();
+    // Before, while and after it forks.
+    for (int round = 0; round < 20; round++)
+        for (uint64_t offset = 0; offset < kMapped - 4096; offset += 256 * kKiB) show(offset);
+    process.reached();
+    process.go_on();
+    process.ends_well();
 }
 
 static int huge_page_count(const char* what) {
