@@ -6,13 +6,16 @@ JOBS ?= $(shell nproc)
 CLANG_FORMAT ?= clang-format-19
 SOURCES = git ls-files -z --cached --others --exclude-standard -- '*.cc' '*.h' '*.c' ':!*.bpf.c'
 
-.PHONY: build test demo lint fmt fuzz clean help deps venv configure
+.PHONY: build test demo demo-gpu lint fmt fuzz clean help deps venv cuda configure
 
 build: deps configure  ## compile everything into build/ (programs: build/bin, the preloaded library: build/lib)
 	cmake --build build -j $(JOBS)
 
 test: build venv       ## all tests; the last lines are ctest's
 	ctest --test-dir build --output-on-failure
+
+demo-gpu: build        ## three models on a card that fits one, with and without tierd; a simulated card unless a real one is there
+	python3 scripts/demo_gpu.py
 
 demo: build venv       ## real engines with and without tierd; figures go to build/demo/report.json
 	build/venv/bin/python scripts/demo.py
@@ -29,8 +32,8 @@ fuzz:                  ## feed broken files, messages and requests to all that r
 	scripts/install-deps.sh fuzz
 	scripts/fuzz.sh
 
-clean:                 ## remove what was built; the downloaded engines (build/venv*) stay
-	if [[ -d build ]]; then find build -mindepth 1 -maxdepth 1 ! -name 'venv*' -exec rm -rf {} +; fi
+clean:                 ## remove what was built; what was downloaded (build/venv*, build/cuda) stays
+	if [[ -d build ]]; then find build -mindepth 1 -maxdepth 1 ! -name 'venv*' ! -name cuda -exec rm -rf {} +; fi
 
 help:                  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,7 +42,9 @@ deps:
 	scripts/install-deps.sh
 venv: deps
 	scripts/make-venv.sh
-configure: deps
+cuda: deps
+	scripts/make-cuda.sh
+configure: deps cuda
 	cmake --preset release
 
 -include bench/bench.mk
