@@ -1,5 +1,5 @@
 # The benchmarks; included by the Makefile. What each writes and needs stands in bench/run.py.
-.PHONY: bench bench-short bench-load bench-resident bench-past-ram bench-migrate bench-quick bench-sample bench-venv bench-torch-venv
+.PHONY: bench bench-short bench-load bench-resident bench-past-ram bench-migrate bench-quick bench-sample bench-cuda bench-venv bench-torch-venv
 
 bench: build bench-venv           ## all benchmarks, hours; writes docs/results/bench.md
 	build/venv-bench/bin/python bench/run.py all
@@ -28,6 +28,9 @@ bench-policy: build                ## policies: what calls cost, hit ratios on s
 
 bench-sample: build              ## is what statistics call hot what is read most, and what do they cost? 4 minutes
 	python3 bench/sample.py
+
+bench-cuda: build                ## cards, simulated: what a launch costs, switching models, deferred loading; a minute and a half
+	python3 bench/cuda.py
 
 bench-venv:
 	scripts/make-bench-venv.sh

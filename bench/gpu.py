@@ -42,7 +42,7 @@ class Card:
     """One a process. Keeps a context of its own on the card, to see how much of it is taken."""
 
     def __init__(self, build, folder, simulated, memory_bytes=1 << 30, link_bytes_per_s=None):
-        self.build, self.folder, self.simulated, self.link_bytes_per_s = build, folder, simulated, link_bytes_per_s
+        self.build, self.folder, self.simulated = build, folder, simulated
         self.settings, self.numbers, self.ballast = {}, 0, []
         if simulated:
             file = folder / "card"
@@ -50,8 +50,7 @@ class Card:
             kernels = [build / "simcuda" / "mini_kernels.so", build / "tests" / "tierd_hash_kernel.so"]
             self.settings = {"LD_LIBRARY_PATH": str(build / "simcuda"), "SIMCUDA_MEMORY": str(memory_bytes),
                              "SIMCUDA_CARD": str(file), "SIMCUDA_KERNELS": ":".join(str(k) for k in kernels)}
-            if link_bytes_per_s:
-                self.settings["SIMCUDA_COPY_BYTES_PER_S"] = str(link_bytes_per_s)
+            self.set_link(link_bytes_per_s)
             os.environ.update({k: v for k, v in self.settings.items() if k.startswith("SIMCUDA_")})
         else:
             self.settings = {"LD_LIBRARY_PATH": (build / "simcuda" / "cudart.folder").read_text()}
@@ -61,6 +60,10 @@ class Card:
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
         self.call("cuCtxPushCurrent_v2", context)
         self.idle_bytes = self.taken_bytes()
+
+    def set_link(self, bytes_per_s):
+        """The simulated card's modelled link, for processes that start from now on; None: as fast as memory."""
+        self.settings["SIMCUDA_COPY_BYTES_PER_S"] = str(bytes_per_s or 0)
 
     def call(self, function, *arguments):
         if error := getattr(self.driver, function)(*arguments):
@@ -163,9 +166,9 @@ class Engine:
     `loaded_s`: from its start until its load calls had returned; `load_calls_s`: the load calls alone.
     """
 
-    def __init__(self, card, model, daemon=None, options=(), variables=None):
+    def __init__(self, card, model, daemon=None, options=(), variables=None, program="mini_infer"):
         environment, self.stats = card.environment()
-        command = [card.build / "simcuda" / "mini_infer", model, "--serve", *options]
+        command = [card.build / "simcuda" / program, model, "--serve", *options]
         self.log = card.folder / f"{self.stats.stem}.log"
         if daemon:
             environment["TIERD_LOG"] = "info"

@@ -93,13 +93,14 @@ CUresult Card::bring_part(const Reach::Part& part, const Reach& keep) {
     for (uint32_t chunk = part.first; chunk < part.end; chunk++) {
         if (window.chunk(chunk).state != ChunkState::absent) continue;
         if (CUresult result = take_memory(chunk, keep); result != CUDA_SUCCESS) return result;
-        CUresult result = window.chunk(chunk).has_image() ? fill(chunk) : CUDA_SUCCESS;
+        // Without an image too: who never wrote to it since need not have it saved.
+        bool hashed = hash_ != nullptr;
+        CUresult result = hashed || window.chunk(chunk).has_image() ? fill(chunk) : CUDA_SUCCESS;
         if (result != CUDA_SUCCESS) {
             TIERD_REAL(cuStreamSynchronize)(fills_);
             return_memory(chunk);
             return result;
         }
-        bool hashed = window.chunk(chunk).has_image() && hash_ != nullptr;
         window.change(chunk, hashed ? ChunkEvent::fill : ChunkEvent::bring);
         shim().gate.close();
     }

@@ -1,0 +1,178 @@
+"""Measures the card's half of tierd on the simulated card: cuda.py [--build DIR] [--out DIR] [--record].
+
+Writes OUT/cuda.json; with --record also docs/results/cuda.json and cuda.md. The simulated card's kernels, the hash that proves
+chunks unwritten among them, run on this machine's processors; so the modelled link of switch_vs_bound is slow enough to leave
+them the share that they have on a card, and its speed stands in the row. Exit status: 0; 1 when something failed; 77 without CUDA.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import gpu
+import machine
+import rows
+from gpu import MIB
+
+RUNS = 7
+SWITCH_LINK = 64 * MIB      # bytes a second
+LOAD_LINK = 8 << 30         # about that of a card in a PCIe 3 slot
+COUNTED = (1000, 11000)     # launches of the two runs whose instructions are compared
+GATE_NOTE = "cuLaunchKernel through the library, less the same call without it; a driver that does nothing; everything resident"
+
+
+def launch_program(build):
+    """The program that launches, and its environment: no daemon, so the lease is the limit."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("TIERD_")}
+    variables |= {"LD_LIBRARY_PATH": str(build / "bench_cuda"), "LD_PRELOAD": str(build / "lib" / "libtierd_shim.so"),
+                  "TIERD_HBM_LIMIT": str(512 * MIB), "TIERD_SOCKET": "/nonexistent/tierd.sock"}
+    return build / "bench_cuda" / "launch_times", variables
+
+
+def gate_ns(build):
+    program, variables = launch_program(build)
+    times = json.loads(subprocess.run([program], env=variables, check=True, capture_output=True, text=True).stdout)
+    return rows.row("gate_ns", "ns", [ours - direct for ours, direct in zip(times["ours"], times["direct"])],
+                    note=f"{GATE_NOTE}; goal: at most 20")
+
+
+def instructions(build, way, launches, folder):
+    program, variables = launch_program(build)
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/callgrind.out", program, way, str(launches)]
+    said = subprocess.run(command, env=variables, check=True, capture_output=True, text=True).stderr
+    return int(re.search(r"Collected : (\d+)", said)[1])
+
+
+def gate_instructions(build, folder):
+    if not shutil.which("valgrind"):
+        return rows.skipped("gate_instructions", "instructions", "no valgrind (apt-get install valgrind)")
+    each = {}
+    for way in ("ours", "direct"):
+        few, many = (instructions(build, way, count, folder) for count in COUNTED)
+        each[way] = (many - few) / (COUNTED[1] - COUNTED[0])
+    return rows.row("gate_instructions", "instructions", [each["ours"] - each["direct"]],
+                    note=f"callgrind; the call without the library is {each['direct']:.0f}, its loop included")
+
+
+class Models:
+    """Two models of the same weights, in memory before anything is measured, and a card that fits one of them."""
+
+    def __init__(self, card, folder, layers, width):
+        self.card, self.folder, self.layers = card, folder, layers
+        self.files = [folder / f"{width}-a.safetensors", folder / f"{width}-b.safetensors"]
+        gpu.make_model(card, self.files[0], layers, width)
+        shutil.copyfile(*self.files)
+        self.size_bytes = self.files[0].stat().st_size
+
+    def tierd(self, capacity):
+        """A daemon that leases out so many times a model."""
+        return gpu.tierd(self.card, self.folder, int(self.size_bytes * capacity) // gpu.CHUNK * gpu.CHUNK)
+
+
+def switch_vs_bound(models):
+    """What a request costs more because the other model had the card before."""
+    models.card.set_link(SWITCH_LINK)
+    bound_s, switches = models.size_bytes / SWITCH_LINK, []
+    with models.tierd(1.2) as daemon:
+        for file in models.files:
+            daemon.preload(file)
+        engines = [gpu.Engine(models.card, file, daemon) for file in models.files]
+        for turn in range(2 + RUNS):
+            engine = engines[turn % 2]
+            switched, first = engine.ask(0, models.layers)
+            resident, again = engine.ask(0, models.layers)
+            if first != again:
+                raise gpu.Failed(f"a request answered {first}, and again {again}")
+            if turn >= 2:  # the first two found the card empty or half so
+                switches.append(switched - resident)
+        for engine in engines:
+            engine.close()
+    return rows.row("switch_vs_bound", "s", switches, f"{models.size_bytes / MIB:.0f} MiB over the modelled link of {SWITCH_LINK / MIB:.0f} MiB/s",
+                    [bound_s] * len(switches),
+                    "a request whose model has to take the card from the other, less the same request again; goal: at most 1.1")
+
+
+def deferred_load_vs_plain(models):
+    models.card.set_link(LOAD_LINK)
+    ours, plain = [], []
+    with models.tierd(1.2) as daemon:
+        daemon.preload(models.files[0])
+        for turn in range(1 + RUNS):
+            pair = []
+            for server in (daemon, None):
+                engine = gpu.Engine(models.card, models.files[0], server)
+                pair.append(engine.load_calls_s)
+                engine.close()
+            if turn > 0:  # the first warms what both need
+                ours.append(pair[0])
+                plain.append(pair[1])
+    return rows.row("deferred_load_vs_plain", "s", ours, "the same engine without tierd", plain,
+                    f"until the load calls have returned; {models.size_bytes / MIB:.0f} MiB in memory, modelled link {LOAD_LINK >> 30} GiB/s; "
+                    "first context included")
+
+
+def bytes_moved(models, name, note, **options):
+    """The share of the weights that went over the link for a request that needs a tenth of the layers."""
+    models.card.set_link(None)
+    shares = []
+    with models.tierd(1.2) as daemon:
+        daemon.preload(models.files[0])
+        for _ in range(2):
+            engine = gpu.Engine(models.card, models.files[0], daemon, **options)
+            engine.ask(0, models.layers // 10)
+            shares.append(engine.close() / models.size_bytes)
+    return rows.row(name, "share_of_the_weights", shares, "a plain process, which loads all", [1.0] * len(shares), note)
+
+
+def all_rows(build, folder):
+    card = gpu.Card(build, folder, simulated=True, memory_bytes=2 << 30)
+    yield gate_ns(build)
+    yield gate_instructions(build, folder)
+    small, large = Models(card, folder, 20, 1024), Models(card, folder, 20, 2048)
+    yield switch_vs_bound(small)
+    yield deferred_load_vs_plain(large)
+    yield bytes_moved(large, "bytes_moved_share_10pct", "2 of 20 layers of 16 MiB, in segments of 20 MiB that tensors share, as PyTorch makes them")
+    yield bytes_moved(large, "bytes_moved_share_10pct_a_tensor_an_allocation", "the same layers, an allocation a tensor", program="mini_driver",
+                      options=("--ptx", build / "simcuda" / "mini_kernels.ptx"))
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--build", type=pathlib.Path, default=machine.ROOT / "build")
+    options.add_argument("--out", type=pathlib.Path, default=machine.ROOT / "build" / "bench")
+    options.add_argument("--record", action="store_true", help="keep the results under docs/results")
+    options = options.parse_args()
+    build = options.build.resolve()
+    if not (build / "simcuda" / "mini_infer").exists():
+        print("skipped: the build has no CUDA half: no toolkit was found when it was configured")
+        return 77
+    versions = machine.versions(build / "bin", sys.executable) | {"valgrind": machine.first_line(["valgrind", "--version"])}
+    begin, results = time.monotonic(), []
+    with tempfile.TemporaryDirectory(prefix="tierd-bench-cuda-") as folder:
+        try:
+            for row in all_rows(build, pathlib.Path(folder)):
+                results.append(row)
+                print(f"{time.monotonic() - begin:.0f} s: {row['name']}", file=sys.stderr, flush=True)
+        except (gpu.Failed, OSError, subprocess.CalledProcessError) as trouble:
+            print(trouble, file=sys.stderr)
+            return 1
+    facts = {"commit": machine.commit(), "machine": machine.describe(build), "versions": versions}
+    targets = [options.out] + ([machine.ROOT / "docs" / "results"] if options.record else [])
+    for target in targets:
+        rows.write(target / "cuda.json", "cuda", facts, results)
+    if options.record:
+        text = f"# Cards\n\nMeasured at commit {facts['commit']} by `make bench-cuda`, on the simulated card.\n\n{rows.table(results)}\n"
+        (machine.ROOT / "docs" / "results" / "cuda.md").write_text(text)
+    print(rows.table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
