@@ -22,10 +22,9 @@ set(generated ${CMAKE_BINARY_DIR}/cuda_shim)
 set(TIERD_SHIM_EXPORTS ${generated}/exports.map)
 set(here ${PROJECT_SOURCE_DIR}/cuda_shim/cuda)
 add_custom_command(
-  OUTPUT ${generated}/cuda_entries.h ${generated}/cuda_wrappers.cc ${generated}/exports.map ${generated}/cuda-coverage.md
+  OUTPUT ${generated}/cuda_entries.h ${generated}/cuda_wrappers.cc ${generated}/exports.map
   COMMAND ${Python3_EXECUTABLE} ${here}/generate.py --cpp "${CMAKE_CXX_COMPILER} -I${TIERD_CUDA_INCLUDE}"
     --entries ${here}/entries.txt --exports ${PROJECT_SOURCE_DIR}/cuda_shim/host/exports.map --out ${generated}
-    --coverage ${generated}/cuda-coverage.md
   DEPENDS ${here}/generate.py ${here}/entries.txt ${PROJECT_SOURCE_DIR}/cuda_shim/host/exports.map
     ${TIERD_CUDA_INCLUDE}/cuda.h
   COMMENT "Generating the table of CUDA functions" VERBATIM)

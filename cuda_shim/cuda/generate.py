@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Joins entries.txt with the declarations of cuda.h: writes the table of the driver's functions, the wrappers that need no
-hand, the list of exported symbols and the page for people.
+hand, and the list of exported symbols.
 
     generate.py --cpp "g++ -I..." --entries entries.txt --exports host/exports.map --out FOLDER
-    generate.py ... --coverage docs/cuda-coverage.md      writes the page too
 
+The page for people, docs/cuda-coverage.md, is tests/cuda/coverage.py's, which takes declarations and decisions from here.
 Everything comes from the preprocessed header, so a newer toolkit brings its newer functions along.
 """
 
@@ -79,12 +79,16 @@ def read_rules(path):
     return rules
 
 
+def rule_for(stem, rules):
+    """(action, reason) of the first rule that fits, or None."""
+    return next(((action, reason) for pattern, action, reason in rules if pattern.match(stem)), None)
+
+
 def decide(function, rules):
     if function.is_old():
         return "pass", "has the 32-bit types of CUDA 3.1"
-    for pattern, action, reason in rules:
-        if pattern.match(function.stem):
-            return action, reason
+    if ruled := rule_for(function.stem, rules):
+        return ruled
     if any(True for _ in function.addresses()):
         return "settle", "takes a device address and may keep it"
     return "pass", "takes no device address"
@@ -147,21 +151,14 @@ def write_exports(out, host, functions, decisions):
     (out / "exports.map").write_text(text)
 
 
-def write_coverage(path, functions, decisions):
-    ours = [f for f in functions if decisions[f.name][0] != "pass"]
-    lines = ["# What the preloaded library does with each function of the CUDA driver", "",
-             "Generated from `cuda.h` and `cuda_shim/cuda/entries.txt` by `cuda_shim/cuda/generate.py`; a test compares the two.",
-             f"{len(functions)} functions (variants of the per-thread default stream with their stem): {len(ours)} interposed, "
-             f"{len(functions) - len(ours)} passed through.", "",
-             "| function | variants | what | why |", "| --- | --- | --- | --- |"]
-    stems = {}
-    for f in functions:
-        stems.setdefault(f.stem, []).append(f)
-    for stem, group in sorted(stems.items()):
-        action, reason = decisions[group[0].name]
-        variants = " ".join(f"`{f.variant}`" for f in group if f.variant)
-        lines.append(f"| `{stem}` | {variants} | {'passed through' if action == 'pass' else 'interposed: ' + action} | {reason} |")
-    path.write_text("\n".join(lines) + "\n")
+def load(cpp, rules):
+    """Every function of cuda.h by name, what is decided for each, and what cuGetProcAddress means by a version."""
+    found = {}
+    for name, parameters in DECLARATION.findall(preprocess(cpp, "cuda.h")):
+        found.setdefault(name, Function(name, parameters))
+    functions = [found[name] for name in sorted(found)]
+    decisions = {f.name: decide(f, rules) for f in functions}
+    return functions, decisions, versions_of(preprocess(cpp, "cudaTypedefs.h"), functions)
 
 
 def main():
@@ -170,20 +167,11 @@ def main():
     parser.add_argument("--entries", type=pathlib.Path, required=True)
     parser.add_argument("--exports", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--coverage", type=pathlib.Path)
     options = parser.parse_args()
-    found = {}
-    for name, parameters in DECLARATION.findall(preprocess(options.cpp, "cuda.h")):
-        found.setdefault(name, Function(name, parameters))
-    functions = [found[name] for name in sorted(found)]
-    rules = read_rules(options.entries)
-    decisions = {f.name: decide(f, rules) for f in functions}
-    versions = versions_of(preprocess(options.cpp, "cudaTypedefs.h"), functions)
+    functions, decisions, versions = load(options.cpp, read_rules(options.entries))
     options.out.mkdir(parents=True, exist_ok=True)
     write_table(options.out, functions, decisions, versions)
     write_exports(options.out, options.exports, functions, decisions)
-    if options.coverage:
-        write_coverage(options.coverage, functions, decisions)
 
 
 if __name__ == "__main__":
