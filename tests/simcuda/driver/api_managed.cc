@@ -41,12 +41,6 @@ CUresult prefetch(CUdeviceptr address, size_t bytes, CUmemLocation to, CUstream 
 
 void apply(Advice& advice, CUmem_advise what, int place) {
     switch (what) {
-        case CU_MEM_ADVISE_SET_READ_MOSTLY:
-            advice.read_mostly = true;
-            break;
-        case CU_MEM_ADVISE_UNSET_READ_MOSTLY:
-            advice.read_mostly = false;
-            break;
         case CU_MEM_ADVISE_SET_PREFERRED_LOCATION:
             advice.preferred = place;
             break;
@@ -59,6 +53,8 @@ void apply(Advice& advice, CUmem_advise what, int place) {
         case CU_MEM_ADVISE_UNSET_ACCESSED_BY:
             advice.accessed_by_device = advice.accessed_by_device && place != 0;
             break;
+        default:
+            break;  // read-mostly goes by chunks
     }
 }
 
@@ -67,6 +63,8 @@ CUresult advise(CUdeviceptr address, size_t bytes, CUmem_advise what, CUmemLocat
         if (CUresult bad = refuse_unmanaged(d, address, bytes); bad != CUDA_SUCCESS) return bad;
         if (what < CU_MEM_ADVISE_SET_READ_MOSTLY || what > CU_MEM_ADVISE_UNSET_ACCESSED_BY)
             return misuse(CUDA_ERROR_INVALID_VALUE, "advice {}", static_cast<int>(what));
+        if (what == CU_MEM_ADVISE_SET_READ_MOSTLY || what == CU_MEM_ADVISE_UNSET_READ_MOSTLY)
+            d.managed.advise_read_mostly(address, bytes, what == CU_MEM_ADVISE_SET_READ_MOSTLY);
         d.managed.with_advice(address,
                               [&](Advice& a) { apply(a, what, is_card(where) ? 0 : CU_DEVICE_CPU); });
         return CUDA_SUCCESS;
@@ -81,7 +79,7 @@ CUresult range_attribute(Driver& d, void* out, size_t out_bytes, CUmem_range_att
     int value = 0;
     switch (which) {
         case CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY:
-            value = a.read_mostly;
+            value = d.managed.is_read_mostly(address, bytes);
             break;
         case CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION:
             value = a.preferred;

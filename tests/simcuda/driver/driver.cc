@@ -34,6 +34,10 @@ void write_stats() {
                           {"creates", c.creates.load()},
                           {"maps", c.maps.load()},
                           {"unmaps", c.unmaps.load()},
+                          {"managed_faults", d->managed.counters.faults.load()},
+                          {"managed_bytes_to_device", d->managed.counters.bytes_to_device.load()},
+                          {"managed_bytes_to_host", d->managed.counters.bytes_to_host.load()},
+                          {"managed_most_bytes", d->managed.counters.most_bytes.load()},
                           {"held_bytes", d->card->held_bytes()},
                           {"peak_bytes", d->card->peak_bytes()},
                           {"virtual_ns", d->settings.virtual_time ? d->clock.now_ns() : 0}};
@@ -55,7 +59,7 @@ Driver::Driver(Settings s, std::unique_ptr<Card> c)
       card(std::move(c)),
       clock(settings.virtual_time),
       memory(*card, settings.poison),
-      managed(*card) {}
+      managed(*card, clock) {}
 
 Driver* driver() {
     Driver* d = the_driver.load(std::memory_order_acquire);
@@ -72,7 +76,7 @@ CUresult start_driver() {
     if (!card) refuse_to_start(card.error().text());
     auto d = std::make_unique<Driver>(*settings, std::move(*card));
     if (std::string bad = d->libraries.open(d->settings.kernels); !bad.empty()) refuse_to_start(bad);
-    watch_for_kernel_crashes(d->memory);
+    watch_for_kernel_crashes(d->memory, d->managed);
     if (!d->settings.stats.empty()) std::atexit(write_stats);
     the_driver.store(d.release(), std::memory_order_release);
     return CUDA_SUCCESS;

@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include "tests/simcuda/driver/managed.h"
 #include "tests/simcuda/driver/memory.h"
 
 namespace simcuda {
@@ -16,11 +17,14 @@ namespace {
 // A signal handler can be given nothing, so what it needs stands here.
 thread_local const char* running_kernel = nullptr;
 const Memory* watched = nullptr;
+Managed* watched_managed = nullptr;
 struct sigaction before_segv, before_bus;
 
-// The process dies in any case, on the thread of a kernel, which holds none of our locks; nothing is allocated.
+// Managed memory comes, on a thread that holds none of our locks: it was about to touch memory that is not ours to touch.
+// Otherwise the process dies, and nothing is allocated.
 void handle(int signal, siginfo_t* info, void* machine) {
     auto address = reinterpret_cast<uint64_t>(info->si_addr);
+    if (signal == SIGSEGV && watched_managed->touched(address, running_kernel != nullptr)) return;
     const struct sigaction& before = signal == SIGSEGV ? before_segv : before_bus;
     if (running_kernel) {
         char what[Memory::kDescriptionBytes], line[512];
@@ -38,8 +42,9 @@ void handle(int signal, siginfo_t* info, void* machine) {
 
 }  // namespace
 
-void watch_for_kernel_crashes(const Memory& memory) {
+void watch_for_kernel_crashes(const Memory& memory, Managed& managed) {
     watched = &memory;
+    watched_managed = &managed;
     struct sigaction action = {};
     action.sa_sigaction = handle;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;

@@ -114,10 +114,12 @@ uint64_t perform_kernel(Driver& d, const KernelOp& op, uint64_t start_ns) {
                              op.shared_bytes,
                              0,
                              shared.data()};
+    d.managed.begin_kernel();
     RunningKernel running(op.function->name.c_str());
     kernel.run(&launch, pointers.data());
+    uint64_t touches_end_ns = d.managed.end_kernel();
     ++d.counters.launches;
-    return d.clock.start_ns(end_ns);
+    return d.clock.start_ns(std::max(end_ns, touches_end_ns));
 }
 
 // The memory may have changed since a graph was made: look again.

@@ -46,6 +46,12 @@ struct OneCard {
     CUfunction scramble = nullptr;
 };
 
+size_t free_bytes() {
+    size_t free = 0, total = 0;
+    ok(cuMemGetInfo(&free, &total));
+    return free;
+}
+
 OneCard& card() {
     static OneCard one;
     return one;
@@ -247,6 +253,58 @@ BOOST_AUTO_TEST_CASE(prefetched_managed_memory_takes_the_card_and_gives_way_when
     ok(cuMemFree(second));
     ok(cuMemGetInfo(&now, &total));
     BOOST_TEST(now == before);
+}
+
+BOOST_AUTO_TEST_CASE(a_kernel_brings_the_managed_memory_that_it_touches_and_no_more) {
+    CUdeviceptr managed = 0;
+    size_t before = free_bytes();
+    ok(cuMemAllocManaged(&managed, 8 * kMiB, CU_MEM_ATTACH_GLOBAL));
+    std::memset(reinterpret_cast<void*>(managed), 7, 8 * kMiB);
+    BOOST_TEST(free_bytes() == before);
+    launch(one, managed + 4 * kMiB, b, 1);
+    ok(cuStreamSynchronize(one));
+    BOOST_TEST(first_byte(b) == scrambled(7, 1));
+    BOOST_TEST(free_bytes() == before - 2 * kMiB);
+    // Written there, and home again: the bytes are the kernel's.
+    launch(one, b, managed + 4 * kMiB, 2);
+    ok(cuMemPrefetchAsync(managed, 8 * kMiB, {CU_MEM_LOCATION_TYPE_HOST, {0}}, 0, one));
+    ok(cuStreamSynchronize(one));
+    BOOST_TEST(free_bytes() == before);
+    BOOST_TEST(first_byte(managed + 4 * kMiB) == scrambled(scrambled(7, 1), 2));
+    ok(cuMemFree(managed));
+}
+
+BOOST_AUTO_TEST_CASE(read_mostly_memory_goes_home_for_nothing_until_a_kernel_writes_to_it) {
+    CUdeviceptr managed = 0;
+    CUmemLocation card_place = {CU_MEM_LOCATION_TYPE_DEVICE, {0}}, home = {CU_MEM_LOCATION_TYPE_HOST, {0}};
+    ok(cuMemAllocManaged(&managed, 4 * kMiB, CU_MEM_ATTACH_GLOBAL));
+    std::memset(reinterpret_cast<void*>(managed), 9, 4 * kMiB);
+    ok(cuMemAdvise(managed, 4 * kMiB, CU_MEM_ADVISE_SET_READ_MOSTLY, card_place));
+    int read_mostly = 0;
+    ok(cuMemRangeGetAttribute(&read_mostly, sizeof read_mostly, CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, managed, 4 * kMiB));
+    BOOST_TEST(read_mostly == 1);
+    CUevent events[4];
+    for (CUevent& event : events) ok(cuEventCreate(&event, CU_EVENT_DEFAULT));
+    auto ms_between = [&](int first, int last) {
+        float ms = 0;
+        ok(cuEventElapsedTime(&ms, events[first], events[last]));
+        return ms;
+    };
+    ok(cuMemPrefetchAsync(managed, 4 * kMiB, card_place, 0, one));
+    ok(cuEventRecord(events[0], one));
+    ok(cuMemPrefetchAsync(managed, 4 * kMiB, home, 0, one));
+    ok(cuEventRecord(events[1], one));
+    ok(cuMemPrefetchAsync(managed, 4 * kMiB, card_place, 0, one));
+    launch(one, b, managed, 1);  // writes to the first of two chunks
+    ok(cuEventRecord(events[2], one));
+    ok(cuMemPrefetchAsync(managed, 4 * kMiB, home, 0, one));
+    ok(cuEventRecord(events[3], one));
+    ok(cuStreamSynchronize(one));
+    BOOST_TEST(ms_between(0, 1) == 0.0f);
+    BOOST_TEST(ms_between(1, 2) > 0.0f);
+    BOOST_TEST(ms_between(2, 3) == ms_between(1, 2) / 2, boost::test_tools::tolerance(0.05f));
+    for (CUevent event : events) ok(cuEventDestroy(event));
+    ok(cuMemFree(managed));
 }
 
 BOOST_AUTO_TEST_SUITE_END()
