@@ -58,7 +58,7 @@ bool Card::set_up() {
     memory_kind_.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device_}};
     context_ = current;
     if (reserve_window() && make_streams()) {
-        if (!make_hash())
+        if (managed_ == 0 && !make_hash())
             log_info() << "no hash kernel on this card: memory is always saved before it is taken";
         return true;
     }
@@ -68,6 +68,7 @@ bool Card::set_up() {
 
 // Twice the card's memory of addresses: what is allocated at once never exceeds the card, the rest is for its holes.
 bool Card::reserve_window() {
+    if (shim().config.mode == Mode::uvm) return reserve_managed();
     size_t granularity = 0;
     if (TIERD_REAL(cuMemGetAllocationGranularity)(&granularity, &memory_kind_,
                                                   CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS ||
@@ -121,7 +122,7 @@ bool Card::make_hash() {
 
 CUresult Card::allocate(uint64_t bytes, CUdeviceptr* address) {
     uint64_t chunks = bytes / kChunkBytes + (bytes % kChunkBytes != 0 ? 1 : 0);
-    if ((window.allocated_chunks() + chunks) * kChunkBytes > total_bytes_) return CUDA_ERROR_OUT_OF_MEMORY;
+    if ((window.allocated_chunks() + chunks) * kChunkBytes > most_bytes()) return CUDA_ERROR_OUT_OF_MEMORY;
     uint32_t allocation = window.allocate(bytes);
     if (allocation == kNone) return CUDA_ERROR_OUT_OF_MEMORY;
     *address = window.address_of(window.allocation(allocation).first);
@@ -145,6 +146,7 @@ CUresult Card::free_allocation(uint32_t row) {
 void Card::tear_down() {
     Current current(context_);
     TIERD_REAL(cuCtxSynchronize)();
+    if (managed_ != 0) free_managed();
     abandon();
 }
 
@@ -152,11 +154,12 @@ void Card::tear_down() {
 void Card::abandon() {
     shim().gate.close();
     shim().gate.drain();
-    uint32_t chunks = static_cast<uint32_t>(2 * total_bytes_ / kChunkBytes);
+    uint32_t chunks = static_cast<uint32_t>(window.length_bytes() / kChunkBytes);
+    managed_freed_ = managed_ != 0;  // at the latest with the context
     if (window.base() != 0) {
         for (uint32_t i = 0; i < chunks; i++)
             if (window.chunk(i).resident()) return_memory(i);
-        TIERD_REAL(cuMemAddressFree)(window.base(), chunks * kChunkBytes);
+        if (managed_ == 0) TIERD_REAL(cuMemAddressFree)(window.base(), chunks * kChunkBytes);
         window.discard();
     }
     CardCounters kept = counters;
@@ -169,7 +172,7 @@ CUresult Card::open_to(CUdevice device) {
     reach.everything = true;
     CUmemAccessDesc access{{CU_MEM_LOCATION_TYPE_DEVICE, {device}}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     CUresult result = pin(reach, Waiting{});
-    for (uint32_t row = 0; row < window.allocation_rows() && result == CUDA_SUCCESS; row++) {
+    for (uint32_t row = 0; row < window.allocation_rows() && result == CUDA_SUCCESS && managed_ == 0; row++) {
         const Allocation& allocation = window.allocation(row);
         for (uint32_t i = allocation.first; i < allocation.first + allocation.chunks; i++)
             result = TIERD_REAL(cuMemSetAccess)(window.address_of(i), kChunkBytes, &access, 1);

@@ -43,6 +43,8 @@ class Card {
     CUcontext context() const { return context_; }
     CUdevice device() const { return device_; }
     uint64_t total_bytes() const { return total_bytes_; }
+    // What all elastic allocations together can be.
+    uint64_t most_bytes() const { return managed_ != 0 ? window.length_bytes() : total_bytes_; }
     const CUuuid& uuid() const { return uuid_; }
 
     Window window;
@@ -104,6 +106,13 @@ class Card {
     bool prove(const uint32_t* victims, uint32_t count, bool* equal);
     bool save(uint32_t chunk);
     void return_memory(uint32_t chunk);
+    // uvm.cc: the same where the window is managed memory.
+    bool reserve_managed();
+    void free_managed();
+    CUresult bring_managed(uint32_t chunk);
+    CUresult write_pieces(uint32_t chunk);
+    uint32_t send_home(const uint32_t* victims, uint32_t count);
+    void release_managed(uint32_t chunk);
     char* take_saved();
     void give_saved(uint64_t address);
     uint32_t absent_in(const Reach& reach) const;
@@ -127,6 +136,8 @@ class Card {
     CUdeviceptr proofs_ = 0;  // of each chunk when it is to be dropped, on the card
     Hash* seen_sums_ = nullptr;
     Hash* seen_proofs_ = nullptr;
+    CUdeviceptr managed_ = 0;  // the window's managed memory; 0: it is of our own chunks
+    bool managed_freed_ = false;
     uint64_t gave_way_ns_ = 0;
     uint64_t free_saved_ = 0;  // list of saved copies that are free, linked through their first word
     uint64_t calls_ = 0;       // that came to the lock; the clock of `used_at`

@@ -29,7 +29,7 @@ add_custom_command(
     ${TIERD_CUDA_INCLUDE}/cuda.h
   COMMENT "Generating the table of CUDA functions" VERBATIM)
 set(names card contexts copies eviction gate graphs launches lease lookup memory passage queries reach residency shim source
-  window)
+  uvm window)
 list(TRANSFORM names PREPEND cuda/ OUTPUT_VARIABLE sources)
 list(TRANSFORM sources APPEND .cc)
 target_sources(tierd_shim PRIVATE ${sources} ${generated}/cuda_wrappers.cc ${generated}/cuda_entries.h

@@ -82,6 +82,7 @@ uint32_t Card::give_back(const uint32_t* victims, uint32_t count) {
     shim().gate.drain();
     if (TIERD_REAL(cuCtxSynchronize)() != CUDA_SUCCESS) return 0;
     fills_pending_ = false;
+    if (managed_ != 0) return send_home(victims, count);
     bool equal[kBatch] = {};
     bool saved[kBatch] = {};
     if (!prove(victims, count, equal)) return 0;
@@ -132,6 +133,7 @@ bool Card::save(uint32_t index) {
 }
 
 void Card::return_memory(uint32_t index) {
+    if (managed_ != 0) return release_managed(index);
     Chunk& chunk = window.chunk(index);
     TIERD_REAL(cuMemUnmap)(window.address_of(index), kChunkBytes);
     TIERD_REAL(cuMemRelease)(chunk.memory);

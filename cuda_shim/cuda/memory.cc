@@ -8,7 +8,7 @@ namespace tierd::shim::cuda {
 
 bool have_card() {
     CudaShim& all = shim();
-    if (!is_enabled() || all.config.mode != Mode::elastic ||
+    if (!is_enabled() || all.config.mode == Mode::off ||
         __atomic_load_n(&all.given_up, __ATOMIC_ACQUIRE) != 0)
         return false;
     if (all.card.is_set_up()) return all.card.is_current();

@@ -84,7 +84,7 @@ CUresult cuMemGetInfo_v2(TIERD_CALL(cuMemGetInfo_v2), size_t* free_bytes, size_t
     Hold hold(shim().lock);
     if (!have_card()) return result;
     Card& card = shim().card;
-    uint64_t total = wanted == MemoryInfo::lease ? shim().lease.capacity_bytes() : card.total_bytes();
+    uint64_t total = wanted == MemoryInfo::lease ? shim().lease.capacity_bytes() : card.most_bytes();
     if (shim().config.limit_bytes != 0 && wanted == MemoryInfo::lease) total = shim().config.limit_bytes;
     uint64_t used = uint64_t{card.window.allocated_chunks()} * kChunkBytes;
     *total_bytes = total;

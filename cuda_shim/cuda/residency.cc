@@ -111,6 +111,7 @@ CUresult Card::bring_part(const Reach::Part& part, const Reach& keep) {
 // process makes do with what it has.
 CUresult Card::take_memory(uint32_t index, const Reach& keep) {
     constexpr int kPatience = 20;
+    if (managed_ != 0) return bring_managed(index);
     CUmemGenericAllocationHandle memory = 0;
     for (int tries = 0;; tries++) {
         CUresult created = TIERD_REAL(cuMemCreate)(&memory, kChunkBytes, &memory_kind_, 0);

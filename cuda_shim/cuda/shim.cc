@@ -38,6 +38,7 @@ static void read_environment() {
     const char* info = ::getenv("TIERD_CUDA_MEMORY_INFO");
     config.mode = Mode::elastic;
     if (mode != nullptr && ::strcmp(mode, "off") == 0) config.mode = Mode::off;
+    if (mode != nullptr && ::strcmp(mode, "uvm") == 0) config.mode = Mode::uvm;
     if (info != nullptr && ::strcmp(info, "lease") == 0) config.memory_info = MemoryInfo::lease;
     if (info != nullptr && ::strcmp(info, "real") == 0) config.memory_info = MemoryInfo::real;
     config.min_bytes = bytes_from("TIERD_CUDA_MIN_BYTES", config.min_bytes);

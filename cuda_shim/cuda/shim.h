@@ -21,7 +21,7 @@
 
 namespace tierd::shim::cuda {
 
-enum class Mode : uint8_t { off, elastic };
+enum class Mode : uint8_t { off, elastic, uvm };
 enum class MemoryInfo : uint8_t {
     card,   // as if the process had the card for itself
     lease,  // what tierd lets it have now

@@ -95,6 +95,7 @@ class Window {
     void discard();  // gives it back
 
     uint64_t base() const { return base_; }
+    uint64_t length_bytes() const { return uint64_t{chunk_count_} * kChunkBytes; }
     bool holds(uint64_t address) const { return address - base_ < uint64_t{chunk_count_} * kChunkBytes; }
     uint32_t chunk_at(uint64_t address) const {
         return static_cast<uint32_t>((address - base_) / kChunkBytes);

@@ -177,7 +177,8 @@ void Managed::send_home(uint64_t base, Range& range, uint64_t index, uint64_t* e
 void Managed::protect(uint64_t base, const Range& range, uint64_t first, uint64_t end, Place as) const {
     static const auto page_bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
     int protection = as == Place::home ? PROT_NONE : as == Place::both ? PROT_READ : PROT_READ | PROT_WRITE;
-    uint64_t bytes = std::min(end * kChunkBytes, tierd::round_up(range.bytes, page_bytes)) - first * kChunkBytes;
+    uint64_t bytes =
+        std::min(end * kChunkBytes, tierd::round_up(range.bytes, page_bytes)) - first * kChunkBytes;
     (void)::mprotect(reinterpret_cast<void*>(base + first * kChunkBytes), bytes, protection);
 }
 

@@ -281,7 +281,8 @@ BOOST_AUTO_TEST_CASE(read_mostly_memory_goes_home_for_nothing_until_a_kernel_wri
     std::memset(reinterpret_cast<void*>(managed), 9, 4 * kMiB);
     ok(cuMemAdvise(managed, 4 * kMiB, CU_MEM_ADVISE_SET_READ_MOSTLY, card_place));
     int read_mostly = 0;
-    ok(cuMemRangeGetAttribute(&read_mostly, sizeof read_mostly, CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, managed, 4 * kMiB));
+    ok(cuMemRangeGetAttribute(&read_mostly, sizeof read_mostly, CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, managed,
+                              4 * kMiB));
     BOOST_TEST(read_mostly == 1);
     CUevent events[4];
     for (CUevent& event : events) ok(cuEventCreate(&event, CU_EVENT_DEFAULT));

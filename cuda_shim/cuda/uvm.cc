@@ -1,0 +1,125 @@
+// uvm.cc - the card's memory where it is managed memory (TIERD_CUDA=uvm): the driver moves it, we say when. See card.h.
+//
+// The window is one managed allocation, never larger than what was free on the card when it was made. The decisions are
+// those of elastic memory; what is carried out differs. Bringing a chunk writes its pieces of weight files into it, at home,
+// once, and prefetches it; taking it away prefetches it home. So its bytes are always the driver's to keep, whoever writes to
+// them: there is no hash, no saved copy, and a chunk without pieces is simply at home. A chunk of weights alone is advised
+// read-mostly, so that its copy at home stays good and it goes home without a transfer.
+//
+// Invariant: managed memory that was asked for is less than what the card had free. A chunk that counts as resident was
+//            prefetched, and launches wait for that.
+// Callers:   as card.h says.
+// Fails:     where the driver lacks what it takes (concurrent access, CUDA 12.2's functions), set-up says so and fails.
+#include <string.h>
+
+#include "cuda_shim/cuda/current.h"
+#include "cuda_shim/cuda/shim.h"
+#include "cuda_shim/host/log.h"
+
+namespace tierd::shim::cuda {
+
+namespace {
+
+constexpr uint64_t kReadMostly = 1;  // a managed chunk's `memory`: it was advised so
+
+bool has_managed_functions() {
+    return TIERD_REAL(cuMemAllocManaged) != nullptr && TIERD_REAL(cuMemAdvise_v2) != nullptr &&
+           TIERD_REAL(cuMemPrefetchAsync_v2) != nullptr && TIERD_REAL(cuMemFree_v2) != nullptr &&
+           TIERD_REAL(cuMemGetInfo_v2) != nullptr && TIERD_REAL(cuDeviceGetAttribute) != nullptr;
+}
+
+constexpr CUmemLocation kHome{CU_MEM_LOCATION_TYPE_HOST, {0}};
+
+}  // namespace
+
+bool Card::reserve_managed() {
+    int concurrent = 0;
+    size_t free_bytes = 0, total = 0;
+    if (!has_managed_functions() ||
+        TIERD_REAL(cuDeviceGetAttribute)(&concurrent, CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
+                                         device_) != CUDA_SUCCESS ||
+        concurrent == 0) {
+        log_info() << "managed memory wants CUDA 12.2 and concurrent access: set TIERD_CUDA=elastic";
+        return false;
+    }
+    if (TIERD_REAL(cuMemGetInfo_v2)(&free_bytes, &total) != CUDA_SUCCESS) return false;
+    uint64_t chunks = free_bytes > 0 ? (free_bytes - 1) / kChunkBytes : 0;
+    CUdeviceptr base = 0;
+    if (chunks < 2 ||
+        TIERD_REAL(cuMemAllocManaged)(&base, chunks * kChunkBytes, CU_MEM_ATTACH_GLOBAL) != CUDA_SUCCESS)
+        return false;
+    managed_ = base;
+    uint64_t first = round_up(base, kChunkBytes);
+    if (first != base) chunks--;
+    return window.prepare(first, static_cast<uint32_t>(chunks));
+}
+
+void Card::free_managed() {
+    shim().gate.close();
+    shim().gate.drain();
+    TIERD_REAL(cuMemFree_v2)(managed_);
+    managed_freed_ = true;
+}
+
+// What is recorded of the chunk becomes its bytes; then it goes to the card, behind whatever goes there already.
+CUresult Card::bring_managed(uint32_t index) {
+    Chunk& chunk = window.chunk(index);
+    CUdeviceptr address = window.address_of(index);
+    if (chunk.pieces != kNone) {
+        bool weights_alone = window.covered(index);
+        if (CUresult result = write_pieces(index); result != CUDA_SUCCESS) return result;
+        if (weights_alone && TIERD_REAL(cuMemAdvise_v2)(address, kChunkBytes, CU_MEM_ADVISE_SET_READ_MOSTLY,
+                                                        memory_kind_.location) == CUDA_SUCCESS)
+            chunk.memory = kReadMostly;
+    }
+    CUresult result =
+        TIERD_REAL(cuMemPrefetchAsync_v2)(address, kChunkBytes, memory_kind_.location, 0, fills_);
+    if (result != CUDA_SUCCESS) return result;
+    fills_pending_ = true;
+    counters.chunks_filled++;
+    return TIERD_REAL(cuEventRecord)(filled_, fills_);
+}
+
+CUresult Card::write_pieces(uint32_t index) {
+    Sources& sources = shim().sources;
+    auto* home = reinterpret_cast<char*>(window.address_of(index));
+    for (uint32_t row = window.chunk(index).pieces; row != kNone; row = window.piece(row).next) {
+        const Piece& piece = window.piece(row);
+        if (!sources.unchanged(piece.file)) {
+            log_info()
+                << "a weight file changed after it was loaded: what the engine loaded can't be had again";
+            return CUDA_ERROR_FILE_NOT_FOUND;
+        }
+        ::memcpy(home + piece.begin, sources.bytes(piece.file, piece.offset_bytes), piece.length);
+        counters.bytes_from_files += piece.length;
+    }
+    window.forget_pieces(index);
+    return CUDA_SUCCESS;
+}
+
+// Nothing runs that could reach them.
+uint32_t Card::send_home(const uint32_t* victims, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        (window.chunk(victims[i]).memory == kReadMostly ? counters.chunks_dropped : counters.chunks_saved)++;
+    for (uint32_t i = 0; i < count; i++)
+        if (TIERD_REAL(cuMemPrefetchAsync_v2)(window.address_of(victims[i]), kChunkBytes, kHome, 0, fills_) !=
+            CUDA_SUCCESS)
+            return 0;
+    if (TIERD_REAL(cuStreamSynchronize)(fills_) != CUDA_SUCCESS) return 0;
+    for (uint32_t i = 0; i < count; i++) window.change(victims[i], ChunkEvent::drop);
+    return count;
+}
+
+// The engine has freed it: it leaves the card, and what comes there next may be written to.
+void Card::release_managed(uint32_t index) {
+    Chunk& chunk = window.chunk(index);
+    if (managed_freed_) return;
+    CUdeviceptr address = window.address_of(index);
+    if (chunk.memory == kReadMostly)
+        TIERD_REAL(cuMemAdvise_v2)(address, kChunkBytes, CU_MEM_ADVISE_UNSET_READ_MOSTLY,
+                                   memory_kind_.location);
+    TIERD_REAL(cuMemPrefetchAsync_v2)(address, kChunkBytes, kHome, 0, fills_);
+    chunk.memory = 0;
+}
+
+}  // namespace tierd::shim::cuda
