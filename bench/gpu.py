@@ -72,7 +72,7 @@ class Card:
     def name(self):
         text = ctypes.create_string_buffer(256)
         self.call("cuDeviceGetName", text, 256, 0)
-        return text.value.decode() + (", simulated (tests/simcuda)" if self.simulated else "")
+        return text.value.decode() + (" (tests/simcuda)" if self.simulated else "")
 
     def driver_version(self):
         number = ctypes.c_int()
@@ -171,8 +171,8 @@ class Engine:
         command = [card.build / "simcuda" / program, model, "--serve", *options]
         self.log = card.folder / f"{self.stats.stem}.log"
         if daemon:
-            environment["TIERD_LOG"] = "info"
-            command = daemon.client(command)
+            environment |= {"LD_PRELOAD": str(card.build / "lib" / "libtierd_shim.so"), "TIERD_LOG": "info",
+                            "TIERD_SOCKET": str(daemon.session)}
         begin = time.monotonic()
         with open(self.log, "w") as log:
             self.process = subprocess.Popen([str(word) for word in command], env=environment | (variables or {}),
