@@ -49,7 +49,8 @@ bool Card::reserve_managed() {
         TIERD_REAL(cuMemAllocManaged)(&base, chunks * kChunkBytes, CU_MEM_ATTACH_GLOBAL) != CUDA_SUCCESS)
         return false;
     managed_ = base;
-    log_info() << "managed memory: " << chunks * kChunkBytes << " bytes, of " << free_bytes << " that are free";
+    log_info() << "managed memory: " << chunks * kChunkBytes << " bytes, of " << free_bytes
+               << " that are free";
     uint64_t first = round_up(base, kChunkBytes);
     if (first != base) chunks--;
     return window.prepare(first, static_cast<uint32_t>(chunks));
