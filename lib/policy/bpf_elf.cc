@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "bpf/tierd_policy.h"
+#include "lib/policy/btf_check.h"
 
 namespace tierd {
 namespace {
@@ -102,6 +103,10 @@ class Inspection {
             uint32_t version;
             std::memcpy(&version, bytes.data(), sizeof version);
             abi_ = version;
+        } else if (title == ".BTF") {
+            btf_ = bytes;
+        } else if (title == ".BTF.ext") {
+            btf_ext_ = bytes;
         } else if (head.sh_type == SHT_SYMTAB) {
             return look_at_symbols(head, bytes);
         } else if (head.sh_type == SHT_PROGBITS && (head.sh_flags & SHF_EXECINSTR) != 0) {
@@ -127,6 +132,7 @@ class Inspection {
 
     Result<void> look_at_code(std::string_view title, std::span<const char> bytes) {
         if (bytes.empty()) return {};
+        code_bytes_ = std::max(code_bytes_, bytes.size());
         if (title != ".text") {
             auto hook = hook_of(title);
             if (!hook) return bad(fmt::format("\"{}\" is no hook", title), "tierd.bpf.h lists the hooks");
@@ -171,6 +177,9 @@ class Inspection {
             return bad("it names no licence",
                        "write TIERD_POLICY(\"your licence\"); once, after #include \"tierd.bpf.h\"");
         if (summary_.hooks.empty()) return bad("it has no hook", "write at least one TIERD_HOOK(...)");
+        if (auto trouble = btf_trouble(btf_, btf_ext_, code_bytes_))
+            return bad(fmt::format("its type information (.BTF) is damaged or missing: {}", *trouble),
+                       "compile it with -g, and keep the sections .BTF and .BTF.ext");
         return summary_;
     }
 
@@ -178,6 +187,9 @@ class Inspection {
     const std::string& name_;
     ObjectSummary summary_;
     std::optional<uint32_t> abi_;
+    std::span<const char> btf_;
+    std::span<const char> btf_ext_;
+    size_t code_bytes_ = 0;
 };
 
 }  // namespace

@@ -2,10 +2,17 @@
 #define BOOST_TEST_MODULE bpf_object
 #include "lib/policy/bpf_object.h"
 
+#include <bpf/libbpf.h>
+#include <elf.h>
+
 #include <boost/test/unit_test.hpp>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <map>
+#include <random>
+
+#include "tests/fuzz/mutate.h"
 
 using namespace tierd;
 
@@ -52,6 +59,33 @@ struct Scene {
             BOOST_TEST(said.find(word) != said.npos, name + ": \"" + said + "\" lacks \"" + word + "\"");
     }
 };
+
+// Where a section stands in a sound object.
+struct Section {
+    size_t at = 0;
+    size_t bytes = 0;
+};
+Section section_of(const std::string& object, const std::string& name) {
+    auto at = [&](uint64_t offset, auto value) {
+        std::memcpy(&value, object.data() + offset, sizeof value);
+        return value;
+    };
+    auto head = at(0, Elf64_Ehdr{});
+    auto row = [&](size_t i) { return at(head.e_shoff + i * sizeof(Elf64_Shdr), Elf64_Shdr{}); };
+    const uint64_t names = row(head.e_shstrndx).sh_offset;
+    for (size_t i = 0; i < head.e_shnum; i++)
+        if (name == object.data() + names + row(i).sh_name) return {row(i).sh_offset, row(i).sh_size};
+    BOOST_FAIL("no section " + name);
+    return {};
+}
+
+// Damages the section's bytes; nothing moves.
+void damage(std::string& object, Section section, std::mt19937_64& dice) {
+    std::string part = object.substr(section.at, section.bytes);
+    test::mutate(part, dice);
+    part.resize(section.bytes);
+    object.replace(section.at, section.bytes, part);
+}
 
 }  // namespace
 
@@ -189,6 +223,39 @@ BOOST_AUTO_TEST_CASE(an_object_with_flipped_bytes_never_harms_the_inspection) {
         }
         (void)inspect_object(broken.bytes, broken.name);
     }
+}
+
+// libbpf trusts what a compiler wrote; tierd must not bring it anything else. Where both find nothing wrong, the kernel has
+// the last word.
+BOOST_AUTO_TEST_CASE(an_object_with_damaged_type_information_is_refused_or_harmless) {
+    for (const char* name : {"all_hooks", "helper"}) {
+        ObjectFile whole = test_object(name);
+        std::mt19937_64 dice(7);
+        uint64_t refused = 0;
+        for (int round = 0; round < 3000; round++) {
+            ObjectFile broken{"broken", whole.bytes};
+            Section part = section_of(whole.bytes, dice() % 3 == 0 ? ".BTF.ext" : ".BTF");
+            for (uint64_t n = 1 + dice() % 3; n > 0; n--) damage(broken.bytes, part, dice);
+            // Every hundredth that looks right goes to the kernel too.
+            if (!inspect_object(broken.bytes, broken.name))
+                refused++;
+            else if (round % 100 == 0)
+                (void)load(broken);
+            else
+                bpf_object__close(bpf_object__open_mem(broken.bytes.data(), broken.bytes.size(), nullptr));
+        }
+        BOOST_TEST(refused > 300u, name);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(an_object_without_type_information_is_told_what_to_do) {
+    ObjectFile broken = test_object("all_hooks");
+    Section part = section_of(broken.bytes, ".BTF");
+    std::fill_n(broken.bytes.begin() + static_cast<ptrdiff_t>(part.at), part.bytes, '\0');
+    auto object = load(broken);
+    BOOST_REQUIRE(!object.has_value());
+    BOOST_TEST((object.error().code == Code::bad_input));
+    BOOST_TEST(object.error().text().find(".BTF") != std::string::npos, object.error().text());
 }
 
 BOOST_AUTO_TEST_SUITE_END()
