@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/memfd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -40,8 +41,12 @@ bool write_line(const char* path, const std::string& text) {
 
 }  // namespace
 
-ArenaStore ArenaStore::discover(HugePages wanted, uint64_t budget_bytes) {
+ArenaStore ArenaStore::discover(HugePages wanted, uint64_t budget_bytes, const std::string& limit_note) {
     ArenaStore store;
+    store.note_path_ = limit_note;
+    // A tierd that was killed left the limit raised.
+    if (store.open_note(0)) store.limit_ = read_line(limit_note.c_str());
+    store.restore_limit();
     if (wanted == HugePages::off) return store;
     store.open_huge_tmpfs();
     if (wanted == HugePages::hugetlb) store.open_hugetlb(budget_bytes, true);
@@ -50,7 +55,39 @@ ArenaStore ArenaStore::discover(HugePages wanted, uint64_t budget_bytes) {
 }
 
 ArenaStore::~ArenaStore() {
-    if (!restore_limit_.empty()) write_line(kOvercommit, restore_limit_);
+    restore_limit();
+}
+
+// False where there is none, or where another tierd that lives has it.
+bool ArenaStore::open_note(int more_flags) {
+    if (note_path_.empty()) return false;
+    note_ = Fd(::open(note_path_.c_str(), O_RDWR | O_CLOEXEC | more_flags, 0600));
+    if (note_ && ::flock(note_.get(), LOCK_EX | LOCK_NB) == 0) return true;
+    note_.reset();
+    return false;
+}
+
+// The note comes first: a tierd that is killed between the two has changed nothing.
+void ArenaStore::raise_limit(uint64_t pages) {
+    limit_ = fmt::format("{} {}", read_line(kOvercommit), pages);
+    if (!open_note(O_CREAT) || !write_line(note_path_.c_str(), limit_))
+        notes_.push_back(
+            fmt::format("{} stays raised if tierd is killed: there is no note of it in the state directory",
+                        kOvercommit));
+    if (write_line(kOvercommit, std::to_string(pages))) return;
+    restore_limit();
+    notes_.push_back(
+        fmt::format("can't raise {}: hugetlb arenas are limited to the pool that is there", kOvercommit));
+}
+
+// Where somebody else has changed the limit meanwhile, his word stands.
+void ArenaStore::restore_limit() {
+    size_t space = limit_.find(' ');
+    if (space != std::string::npos && read_line(kOvercommit) == limit_.substr(space + 1))
+        write_line(kOvercommit, limit_.substr(0, space));
+    limit_.clear();
+    if (note_) ::unlink(note_path_.c_str());
+    note_.reset();
 }
 
 // A mount of our own takes huge pages without touching the system's shmem_enabled. fsopen(2), fsmount(2).
@@ -80,13 +117,7 @@ void ArenaStore::open_hugetlb(uint64_t budget_bytes, bool must) {
     // ahead.
     uint64_t limit = pool_count("nr_overcommit_hugepages");
     if (!must && limit == 0 && pool_count("nr_hugepages") == 0) return;
-    if (must && limit < wanted_pages) {
-        if (write_line(kOvercommit, std::to_string(wanted_pages)))
-            restore_limit_ = before;
-        else
-            notes_.push_back(fmt::format(
-                "can't raise {}: hugetlb arenas are limited to the pool that is there", kOvercommit));
-    }
+    if (must && limit < wanted_pages) raise_limit(wanted_pages);
     hugetlb_ = true;
     must_hugetlb_ = must;
     budget_bytes_ = budget_bytes;
