@@ -121,6 +121,13 @@ Problem set_size(const Value& value, uint64_t& out) {
     return {};
 }
 
+Problem set_metadata(const Value& value, uint64_t& out) {
+    uint64_t bytes = 0;
+    if (!set_size(value, bytes).empty() || bytes < kMiB) return "write a size of at least \"1MiB\"";
+    out = bytes;
+    return {};
+}
+
 Problem set_directory(const Value& value, std::string& out) {
     std::string read;
     if (!set_text(value, read).empty() || !read.starts_with('/')) return "write an absolute path in quotes";
@@ -168,6 +175,7 @@ constexpr Setting kSettings[] = {
     {"session", "group",            [](Config& c, const Value& v) { return set_text(v, c.session.group); }},
     {"session", "deadline_ms",      [](Config& c, const Value& v) { return set_number(v, 50, 60000, c.session.deadline_ms); }},
     {"session", "max_sessions",     [](Config& c, const Value& v) { return set_number(v, 1, 65536, c.session.max_sessions); }},
+    {"session", "user_metadata",    [](Config& c, const Value& v) { return set_metadata(v, c.session.user_metadata_bytes); }},
     {"session", "user_mode_faults", [](Config& c, const Value& v) { return set_bool(v, c.session.user_mode_faults); }},
     {"control", "socket",           [](Config& c, const Value& v) { return set_socket(v, c.control.socket); }},
     {"control", "group",            [](Config& c, const Value& v) { return set_text(v, c.control.group); }},

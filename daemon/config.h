@@ -30,8 +30,10 @@ struct BudgetSetting {
 struct SessionConfig {
     std::string socket = "/run/tierd/tierd.sock";  // at most 107 bytes, the kernel's limit
     std::string group;                             // its members get /dev/userfaultfd; empty: root alone
-    uint32_t deadline_ms = 500;     // 50 to 60000: a heartbeat older than this means that tierd hangs
-    uint32_t max_sessions = 1024;   // 1 to 65536
+    uint32_t deadline_ms = 500;    // 50 to 60000: a heartbeat older than this means that tierd hangs
+    uint32_t max_sessions = 1024;  // 1 to 65536
+    uint64_t user_metadata_bytes =
+        256 * kMiB;                 // at least 1 MiB: of tierd's own memory, to keep book of one user's files
     bool user_mode_faults = false;  // true: who may not have /dev/userfaultfd is served without it
 
     bool operator==(const SessionConfig&) const = default;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <grp.h>
 #include <signal.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
@@ -17,6 +16,7 @@
 
 #include "daemon/api.h"
 #include "daemon/config.h"
+#include "daemon/log.h"
 #include "lib/engine/engine.h"
 #include "lib/session/server.h"
 #include "lib/tier/probe.h"
@@ -71,14 +71,6 @@ Result<Config> configure(const CommandLine& line) {
     for (auto& [key, value] : line.overrides)
         if (auto set = apply_override(config, key, value); !set) return std::unexpected(set.error());
     return config;
-}
-
-// stderr: the journal takes it from there, and a person reads it in the foreground.
-void set_up_log(const std::string& level) {
-    auto logger = spdlog::stderr_color_mt("tierd");
-    logger->set_pattern(::getenv("JOURNAL_STREAM") != nullptr ? "%l: %v" : "%H:%M:%S.%e %^%l%$ %v");
-    logger->set_level(spdlog::level::from_str(level));
-    spdlog::set_default_logger(logger);
 }
 
 // Many models and sessions need many descriptors.
@@ -141,6 +133,7 @@ EngineConfig engine_config(const Config& config, std::vector<TierSpec> tiers) {
             .hbm = {.percent = config.hbm.capacity.percent,
                     .bytes = config.hbm.capacity.bytes,
                     .slice_ms = config.hbm.slice_ms},
+            .user_metadata_bytes = config.session.user_metadata_bytes,
             .sample_source = config.sample.source,
             .sample_cost_percent = config.sample.cost_percent};
 }

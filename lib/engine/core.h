@@ -53,6 +53,7 @@ enum class Started : uint8_t {
     no_room,       // the budget has no room now
     no_huge_page,  // the budget has, the hugetlb pool has not
     no_buffer,     // all bounce buffers are taken
+    held_up,       // files that may hang have enough reads under way
 };
 
 // A fill under way.
@@ -246,7 +247,9 @@ class Core {
     void settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns);
     uint64_t queued_demand_bytes();
     uint64_t wished_bytes(const std::deque<ExtentId>& queue);
-    bool pump_one(std::deque<ExtentId>& queue, FillReason reason);
+    bool pump_one(std::deque<ExtentId>& queue, FillReason reason, bool patient = false);
+    bool may_read(const WeightFile& file) const;
+    uint32_t local_reads() const { return reads_in_flight_ - remote_reads_; }
 
     // core_policy.cc
     void take_decisions();
@@ -388,6 +391,8 @@ class Core {
     std::map<uint64_t, Job> jobs_;
     uint64_t next_job_ = 1;
     uint32_t reads_in_flight_ = 0;
+    uint32_t remote_reads_ = 0;  // of these, from file systems that may hang
+    std::deque<ExtentId> held_;  // wanted of such files, until another of their reads has ended
     uint64_t evicting_bytes_ = 0;
     uint64_t pinned_bytes_ = 0;
     uint64_t attached_bytes_ = 0;  // sizes of all weight files that have clients

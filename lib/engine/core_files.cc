@@ -15,6 +15,8 @@
 
 namespace tierd {
 
+static constexpr size_t kMaxMapAhead = 4096;  // a client may map and unmap faster than this is worked off
+
 Client* Core::find_client(uint64_t number) {
     auto found = clients_.find(number);
     return found == clients_.end() ? nullptr : found->second.get();
@@ -73,7 +75,8 @@ Result<std::shared_ptr<WeightFile>> Core::adopt_file(std::shared_ptr<WeightFile>
     file->number = next_file_++;
     file->first_extent = *rows;
     file->reader_file = *registered;
-    file->watch = watch_.add(file->origin.fd.get());
+    // Elsewhere even the watch may wait for a file system that hangs; fills notice a change there.
+    if (file->origin.local_disk) file->watch = watch_.add(file->origin.fd.get());
     auto free_slot = std::find(slots_.begin(), slots_.end(), nullptr);
     file->slot = static_cast<uint32_t>(free_slot - slots_.begin());
     if (free_slot == slots_.end()) slots_.emplace_back();
@@ -159,7 +162,7 @@ Result<void> Core::map_region(uint64_t number, const RegionRequest& request, Fd 
                         .offset_bytes = request.offset_bytes,
                         .file = file});
     note_mapping(*client, *client->find(request.address));
-    if (file->resident_extents > 0 && everything_fits()) {
+    if (file->resident_extents > 0 && everything_fits() && map_ahead_.size() < kMaxMapAhead) {
         uint32_t first = file->layout.index_at(request.offset_bytes);
         uint32_t last = file->layout.index_at(request.offset_bytes + request.length_bytes - 1);
         map_ahead_.push_back(
@@ -182,6 +185,8 @@ Result<void> Core::will_need(uint64_t number, uint64_t address, uint64_t length_
     Client* client = find_client(number);
     const Region* region = client == nullptr ? nullptr : client->find(address);
     if (region == nullptr || !everything_fits() || !config_.read_ahead) return {};
+    // Each extent once is all there is to wish; a client that asks without end must not fill our memory.
+    if (will_need_.size() >= table_.size()) return {};
     const WeightFile& file = *region->file;
     uint64_t begin = region->offset_bytes + (address - region->address);
     uint64_t end = std::min(begin + std::min(length_bytes, region->end() - address), file.size_bytes());

@@ -22,6 +22,11 @@ constexpr uint32_t kPartShift = 32;
 constexpr uint32_t kPartBytes = 256 * kKiB;
 constexpr uint32_t kMaxReads = 200;  // below the ring's entries, with room for parts and identity checks
 constexpr uint8_t kMaxAttempts = 3;
+// Reads of files whose file system may hang (network, FUSE), of one and of all together. They take bounce buffers (there are
+// kBounceBuffers), memory and kernel threads, and may never give them back: the rest is for the others.
+constexpr uint32_t kMaxRemoteReadsOfFile = 6;
+constexpr uint32_t kMaxRemoteReads = 12;
+static_assert(kMaxRemoteReads < kBounceBuffers);
 
 }  // namespace
 
@@ -37,10 +42,15 @@ void Core::want(ExtentId id, Client& client, uint64_t address, uint64_t arrived_
 // for.
 void Core::pump() {
     bool started = false;
-    while (!demand_.empty() && reads_in_flight_ < kMaxReads) {
+    while (!demand_.empty() && local_reads() < kMaxReads) {
         ExtentId id = demand_.front();
         if (table_[id].state == TIERD_EXTENT_QUEUED) {
             Started begun = start_fill(id, FillReason::demand);
+            if (begun == Started::held_up) {
+                held_.push_back(id);
+                demand_.pop_front();
+                continue;
+            }
             bool coming = begun == Started::yes;
             if (begun == Started::no_room) coming = make_room(queued_demand_bytes(), true);
             if (begun == Started::no_huge_page) coming = free_huge_page();
@@ -54,14 +64,14 @@ void Core::pump() {
     }
     if (started && demand_.empty()) keep_watermark();
     if (demand_.empty()) {
-        while (!ahead_.empty() && reads_in_flight_ < config_.io_depth &&
+        while (!ahead_.empty() && local_reads() < config_.io_depth &&
                pump_one(ahead_, FillReason::read_ahead)) {
         }
-        while (!guesses_.empty() && ahead_.empty() && reads_in_flight_ < config_.io_depth &&
+        while (!guesses_.empty() && ahead_.empty() && local_reads() < config_.io_depth &&
                pump_one(guesses_, FillReason::guess)) {
         }
         pump_preloads();
-        while (!will_need_.empty() && reads_in_flight_ < config_.io_depth && ahead_.empty() &&
+        while (!will_need_.empty() && local_reads() < config_.io_depth && ahead_.empty() &&
                tiers_.free_bytes() >= config_.extent_bytes && pump_one(will_need_, FillReason::preload)) {
         }
     }
@@ -85,13 +95,17 @@ uint64_t Core::wished_bytes(const std::deque<ExtentId>& queue) {
 }
 
 // Takes the queue's first wish. False: there is no memory for it now; the queue waits if some is coming, else
-// is dropped.
-bool Core::pump_one(std::deque<ExtentId>& queue, FillReason reason) {
+// is dropped. A wish for a file that has enough reads under way is dropped, unless the queue is `patient`.
+bool Core::pump_one(std::deque<ExtentId>& queue, FillReason reason, bool patient) {
     ExtentId id = queue.front();
     WeightFile* file = owner_of(id);
     if (file != nullptr && !file->changed && table_[id].state == TIERD_EXTENT_ABSENT) {
         Started begun = start_fill(id, reason);
-        bool coming = begun == Started::no_buffer;
+        bool coming = begun == Started::no_buffer || (begun == Started::held_up && patient);
+        if (begun == Started::held_up && !patient) {
+            queue.pop_front();
+            return true;
+        }
         if (begun == Started::no_room)
             coming = make_room(wished_bytes(queue), false, id) || evicting_bytes_ > 0;
         if (begun != Started::yes && !coming) queue.clear();
@@ -103,19 +117,28 @@ bool Core::pump_one(std::deque<ExtentId>& queue, FillReason reason) {
 
 void Core::pump_preloads() {
     for (auto& [number, job] : jobs_) {
-        while (!job.queue.empty() && reads_in_flight_ < config_.io_depth) {
+        while (!job.queue.empty() && local_reads() < config_.io_depth) {
             size_t before = job.queue.size();
-            if (pump_one(job.queue, FillReason::preload)) continue;
-            if (!job.queue.empty()) return;  // memory is on its way
+            if (pump_one(job.queue, FillReason::preload, true)) continue;
+            if (!job.queue.empty()) break;  // memory is on its way, or other reads of the file are
             job.status.error = fmt::format(
                 "the budget is full: {} extents were not read; evict something or raise the budget", before);
         }
     }
 }
 
+// False where a file system that may hang has as much of what all share as it may have.
+bool Core::may_read(const WeightFile& file) const {
+    if (file.origin.local_disk) return true;
+    uint64_t room = tiers_.usable_bytes() / 2 / config_.extent_bytes;
+    return file.remote_reads < kMaxRemoteReadsOfFile &&
+           remote_reads_ < std::min<uint64_t>(kMaxRemoteReads, room);
+}
+
 // Grants memory and issues the read.
 Started Core::start_fill(ExtentId id, FillReason reason) {
     WeightFile& file = file_of(id);
+    if (!may_read(file)) return Started::held_up;
     Fill fill;
     fill.reason = reason;
     fill.started_ns = monotonic_ns();
@@ -136,6 +159,10 @@ Started Core::start_fill(ExtentId id, FillReason reason) {
     table_[id].tier = tier;
     fills_[id] = std::move(fill);
     reads_in_flight_++;
+    if (!file.origin.local_disk) {
+        file.remote_reads++;
+        remote_reads_++;
+    }
     if (!issue_read(id)) {
         fail_fill(id, "the ring is full");
         return Started::yes;
@@ -150,7 +177,7 @@ void Core::fill_seams(ExtentId id, FillReason reason) {
     if (file.layout.is_even() || file.layout.is_seam(id - file.first_extent)) return;
     for (ExtentId seam : {id - 1, id + 1}) {
         bool inside = seam >= file.first_extent && seam - file.first_extent < file.extent_count;
-        if (inside && file.layout.is_seam(seam - file.first_extent) && reads_in_flight_ < kMaxReads &&
+        if (inside && file.layout.is_seam(seam - file.first_extent) && local_reads() < kMaxReads &&
             table_[seam].state == TIERD_EXTENT_ABSENT)
             start_fill(seam, reason);
     }
@@ -182,7 +209,8 @@ bool Core::issue_read(ExtentId id) {
                            .file = file.reader_file,
                            .offset_bytes = offset,
                            .length_bytes = static_cast<uint32_t>(length),
-                           .into = fill.bounce ? fill.bounce + part * kPartBytes : file.arena.at(offset)});
+                           .into = fill.bounce ? fill.bounce + part * kPartBytes : file.arena.at(offset),
+                           .may_hang = !file.origin.local_disk});
         if (!accepted) {
             fill.failure = -EAGAIN;
             break;
@@ -266,6 +294,13 @@ Fill Core::end_fill(ExtentId id) {
     Fill fill = std::move(fills_.extract(id).mapped());
     if (fill.bounce != nullptr) bounce_.give_back(std::exchange(fill.bounce, nullptr));
     reads_in_flight_--;
+    WeightFile& file = file_of(id);
+    if (!file.origin.local_disk) {
+        file.remote_reads--;
+        remote_reads_--;
+        demand_.insert(demand_.end(), held_.begin(), held_.end());
+        held_.clear();
+    }
     return fill;
 }
 

@@ -64,7 +64,7 @@ AddressRange Core::next_huge_run(uint64_t& client) {
 
 // One job at a time, and none while anything is being read.
 void Core::map_some_huge() {
-    if (huge_under_way_ || reads_in_flight_ > 0 || !demand_.empty()) return;
+    if (huge_under_way_ || local_reads() > 0 || !demand_.empty()) return;
     if (!everything_fits()) huge_wishes_.clear();
     uint64_t number = 0;
     AddressRange run = next_huge_run(number);

@@ -18,6 +18,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
 #include "lib/engine/core.h"
+#include "lib/engine/user_shares.h"
 
 namespace tierd {
 
@@ -82,6 +83,14 @@ uint64_t cgroup_of(pid_t pid) {
     return 0;
 }
 
+// The name under which the kernel knows the open file. What the client says is its own affair: an administrator who names a
+// path must not be led to another file.
+std::string path_of(const Fd& fd, const std::string& said) {
+    std::error_code error;
+    auto path = std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", fd.get()), error);
+    return error ? said : path.string();
+}
+
 std::string command_of(pid_t pid) {
     std::ifstream in(fmt::format("/proc/{}/comm", pid));
     std::string name;
@@ -104,11 +113,20 @@ Result<void> check(const EngineConfig& config) {
     return {};
 }
 
+// Where a raised limit of huge pages is remembered.
+std::string limit_note(const EngineConfig& config) {
+    if (config.state_directory.empty()) return {};
+    std::error_code ignored;
+    std::filesystem::create_directories(config.state_directory, ignored);
+    return config.state_directory + "/huge_page_limit";
+}
+
 class ThreadedEngine final : public Engine {
   public:
     ThreadedEngine(const EngineConfig& config, HeartbeatPage heartbeat, Fd mailbox_event)
         : config_(config),
-          arenas_(ArenaStore::discover(config.huge_pages, config.budget_bytes)),
+          shares_(config.user_metadata_bytes),
+          arenas_(ArenaStore::discover(config.huge_pages, config.budget_bytes, limit_note(config))),
           heartbeat_(std::move(heartbeat)),
           mailbox_(std::move(mailbox_event)),
           evictor_("tierd-evict"),
@@ -164,6 +182,7 @@ class ThreadedEngine final : public Engine {
         uint64_t deadline_ns = monotonic_ns() + patience_ms * kNsPerMs;
         mailbox_.post([deadline_ns](Core& core) { core.request_stop(deadline_ns); });
         thread_.join();
+        arenas_.restore_limit();
     }
 
     void add_notes(std::vector<std::string> notes) override {
@@ -180,7 +199,7 @@ class ThreadedEngine final : public Engine {
     }
 
     Result<AttachAnswer> attach(uint64_t session, Fd fd, const AttachRequest& request) override {
-        auto file = know(fd, request.path, !request.writable);
+        auto file = know(fd, path_of(fd, request.path), !request.writable, request.uid);
         if (!file) return std::unexpected(file.error());
         if (request.writable && (*file)->arena.backing() == Backing::hugetlb)
             return fail(Code::unsupported, "map for writing", request.path,
@@ -269,7 +288,7 @@ class ThreadedEngine final : public Engine {
         if (known || known.error().code != Code::not_found || !is_path) return known;
         auto fd = open_file(model, O_RDONLY | O_NONBLOCK);
         if (!fd) return std::unexpected(fd.error());
-        auto file = know(*fd, model, false);
+        auto file = know(*fd, model, false, 0);
         if (!file) return std::unexpected(file.error());
         return ask<Result<JobStatus>>([model](Core& core) { return core.start_preload(model); });
     }
@@ -459,7 +478,8 @@ class ThreadedEngine final : public Engine {
 
     // The served file behind a descriptor, made known if need be. Reads the header here, on the caller's
     // thread.
-    Result<std::shared_ptr<WeightFile>> know(const Fd& fd, const std::string& path, bool may_be_hugetlb) {
+    Result<std::shared_ptr<WeightFile>> know(const Fd& fd, const std::string& path, bool may_be_hugetlb,
+                                             uid_t uid) {
         auto origin = open_origin(fd, config_.direct_io);
         if (!origin) return std::unexpected(origin.error());
         if (origin->identity.size_bytes == 0)
@@ -468,14 +488,16 @@ class ThreadedEngine final : public Engine {
         using Found = Result<std::shared_ptr<WeightFile>>;
         auto known = ask<Found>([identity](Core& core) -> Found { return core.find_file(identity); });
         if (!known || *known != nullptr) return known;
-        auto made = make_file(fd, std::move(*origin), path, may_be_hugetlb);
+        auto made = make_file(fd, std::move(*origin), path, may_be_hugetlb, uid);
         if (!made) return made;
         return ask<Found>([file = *made](Core& core) { return core.adopt_file(file); });
     }
 
     Result<std::shared_ptr<WeightFile>> make_file(const Fd& fd, Origin origin, const std::string& path,
-                                                  bool may_be_hugetlb) {
+                                                  bool may_be_hugetlb, uid_t uid) {
         uint64_t size_bytes = origin.identity.size_bytes;
+        auto charge = shares_.charge(uid, size_bytes / config_.extent_bytes + 1, 0, path);
+        if (!charge) return std::unexpected(charge.error());
         auto map = read_tensor_map(fd.get(), size_bytes);
         if (!map && map.error().code == Code::io) return std::unexpected(map.error());
         // Asked for outright, hugetlb serves whatever can't be written; else only what engines are known to
@@ -484,9 +506,12 @@ class ThreadedEngine final : public Engine {
         bool huge = may_be_hugetlb && (gguf || config_.huge_pages == HugePages::hugetlb);
         auto layout = map ? ExtentLayout::by_expert(*map, size_bytes, config_.extent_bytes)
                           : ExtentLayout::even(size_bytes, config_.extent_bytes);
+        if (auto more = charge->become(layout.count(), map ? map->tensors.size() : 0, path); !more)
+            return std::unexpected(more.error());
         auto arena = arenas_.make_arena(size_bytes, config_.extent_bytes, huge && layout.is_even());
         if (!arena) return std::unexpected(arena.error());
-        auto file = std::make_shared<WeightFile>(std::move(origin), std::move(*arena));
+        auto file = own(std::make_unique<WeightFile>(std::move(origin), std::move(*arena)));
+        file->charge = std::move(*charge);
         file->path = path;
         file->name = model_name(path);
         file->layout = std::move(layout);
@@ -499,6 +524,12 @@ class ThreadedEngine final : public Engine {
         file->labels = label_extents(file->map, file->layout);
         load_order(*file);
         return file;
+    }
+
+    // close(2) itself may wait for a file system that hangs: then only the closer does.
+    std::shared_ptr<WeightFile> own(std::unique_ptr<WeightFile> file) {
+        if (file->origin.local_disk) return file;
+        return {file.release(), [this](WeightFile* last) { closer_.post([last] { delete last; }); }};
     }
 
     // For the extents that are as large as a huge page. The others share theirs with neighbours.
@@ -538,6 +569,9 @@ class ThreadedEngine final : public Engine {
     }
 
     const EngineConfig config_;
+    UserShares shares_;
+    Worker closer_{
+        "tierd-close"};  // of files on file systems that may hang; all that holds such a file goes before it
     ArenaStore arenas_;
     HeartbeatPage heartbeat_;
     std::shared_ptr<StateDb> state_;

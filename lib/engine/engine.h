@@ -40,6 +40,8 @@ struct EngineConfig {
     uint32_t deadline_ms = 500;         // clients leave when the heartbeat is older; see wire::Reply
     std::string state_directory = {};   // empty: nothing is remembered between runs
     HbmConfig hbm = {};
+    uint64_t user_metadata_bytes =
+        256 << 20;  // that tierd may need to keep book of one user's files; see user_shares.h
     std::string sample_source = "off";  // auto, hint, pebs, ibs or off; see lib/sample/sources.h
     uint32_t sample_cost_percent = 1;   // of one core, at most
 };

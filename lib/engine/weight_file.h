@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "lib/arena/arena.h"
+#include "lib/engine/user_shares.h"
 #include "lib/io/origin.h"
 #include "lib/model/extent_layout.h"
 #include "lib/model/tensor_map.h"
@@ -41,6 +42,7 @@ struct WeightFile {
     int reader_file = -1;  // in the reader's table
     int watch = -1;        // inotify
     bool changed = false;
+    uint32_t remote_reads = 0;  // under way, where the file system may hang
 
     std::vector<uint32_t> order;  // a whole pass: learned, then what was never learned, by offset
     bool order_learned = false;
@@ -62,6 +64,7 @@ struct WeightFile {
     uint64_t missed_ns = 0;                      // of the last touch that waited for the disk
     bool calm = false;                           // no such touch lately; as of this epoch
     bool shows_touches = true;                   // all sessions that map it can be asked to; as of this epoch
+    UserShares::Charge charge;                   // the user's who brought it
     std::shared_ptr<const SampledFile> sampled;  // for the sampler; made when it is first mapped
 
     uint64_t size_bytes() const { return origin.identity.size_bytes; }

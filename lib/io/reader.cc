@@ -10,6 +10,8 @@ namespace tierd {
 
 namespace {
 
+constexpr unsigned kWorkers = 64;
+
 // liburing reports failures as negative errno values; Result wants them the other way round.
 std::unexpected<Error> ring_error(int result, std::string operation) {
     return std::unexpected(
@@ -28,6 +30,10 @@ class UringReader final : public Reader {
         if (made < 0) return ring_error(made, "set up");
         ready_ = true;
         capacity_ = entries;
+        // Reads that must wait have kernel threads, of which there are four a processor by default: reads that hang would
+        // leave none to the others. Older kernels (before 5.15) don't know the call.
+        unsigned workers[2] = {kWorkers, 0};
+        (void)io_uring_register_iowq_max_workers(&ring_, workers);
         int registered = io_uring_register_files_sparse(&ring_, max_files);
         if (registered < 0) return ring_error(registered, "register files with");
         for (uint32_t i = max_files; i > 0; i--) free_files_.push_back(static_cast<int>(i - 1));
@@ -54,7 +60,8 @@ class UringReader final : public Reader {
         io_uring_sqe* sqe = next();
         if (sqe == nullptr) return false;
         io_uring_prep_read(sqe, request.file, request.into, request.length_bytes, request.offset_bytes);
-        io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+        // Some file systems (FUSE, direct) say that they never wait and then do.
+        io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE | (request.may_hang ? IOSQE_ASYNC : 0u));
         io_uring_sqe_set_data64(sqe, request.tag);
         return true;
     }

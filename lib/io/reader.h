@@ -23,6 +23,7 @@ struct ReadRequest {
     uint64_t offset_bytes = 0;
     uint32_t length_bytes = 0;
     char* into = nullptr;
+    bool may_hang = false;  // the file system may not answer: never issued from the caller's thread
 };
 
 struct Completion {

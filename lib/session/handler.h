@@ -33,6 +33,7 @@ struct LeaseRequest {
 struct AttachRequest {
     std::string path;       // for display; not trusted
     bool writable = false;  // PROT_WRITE, MAP_PRIVATE
+    uid_t uid = 0;          // the client's
 };
 
 struct AttachAnswer {

@@ -227,8 +227,9 @@ class Conversation {
         auto message = packet.as<wire::Attach>();
         if (!message || packet.fds.size() != 1) return false;
         message->path[sizeof message->path - 1] = '\0';
-        auto answer = shared_->handler.attach(session_, std::move(packet.fds[0]),
-                                              {.path = message->path, .writable = message->writable != 0});
+        auto answer = shared_->handler.attach(
+            session_, std::move(packet.fds[0]),
+            {.path = message->path, .writable = message->writable != 0, .uid = peer_.uid});
         if (!answer) {
             spdlog::info("pid {} not served {}: {}", peer_.pid,
                          fmt::format("{:?}", std::string_view(message->path)), answer.error().text());

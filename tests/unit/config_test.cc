@@ -52,7 +52,7 @@ BOOST_AUTO_TEST_CASE(the_shipped_file_writes_out_every_key) {
         for (std::string name; names >> name; keys++)
             BOOST_TEST(contains(shipped, "\n" + name + " = "), section << "." << name);
     }
-    BOOST_TEST(keys == 19);
+    BOOST_TEST(keys == 20);
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_file_gives_the_defaults) {
@@ -66,6 +66,7 @@ BOOST_AUTO_TEST_CASE(every_key_is_read) {
         group = "models"
         deadline_ms = 50
         max_sessions = 65536
+        user_metadata = "1MiB"
         user_mode_faults = true
         [control]
         socket = "/b"
@@ -89,7 +90,7 @@ BOOST_AUTO_TEST_CASE(every_key_is_read) {
                              "test.toml");
     BOOST_REQUIRE_MESSAGE(read.has_value(), (read ? "" : read.error().text()));
     Config want;
-    want.session = {"/a", "models", 50, 65536, true};
+    want.session = {"/a", "models", 50, 65536, kMiB, true};
     want.control = {"/b", "admins"};
     want.memory = {{75, 8 * kGiB}, 64 * kKiB, HugePages::hugetlb};
     want.io = {256, false};
@@ -114,6 +115,8 @@ BOOST_AUTO_TEST_CASE(values_out_of_range_or_of_the_wrong_kind_are_refused) {
              "[session]\ndeadline_ms = 500.0",
              "[session]\ndeadline_ms = '500'",
              "[session]\nmax_sessions = 0",
+             "[session]\nuser_metadata = \"64KiB\"",
+             "[session]\nuser_metadata = 1048576",
              "[session]\nmax_sessions = -1",
              "[session]\nmax_sessions = 4294967297",
              "[session]\nuser_mode_faults = 1",
