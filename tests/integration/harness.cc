@@ -243,6 +243,10 @@ Process Daemon::start(const WorkDir& dir, const DaemonPlan& plan, const std::str
                 "--ready-fd",
                 std::to_string(kPassedFd)};
     how.argv.insert(how.argv.end(), plan.options.begin(), plan.options.end());
+    if (!plan.wrapper.empty()) {
+        how.argv.insert(how.argv.begin(), plan.wrapper.begin(), plan.wrapper.end());
+        how.argv.insert(how.argv.begin(), "/usr/bin/env");  // finds the wrapper by its name
+    }
     if (!plan.config.empty()) {
         std::ofstream(dir.file("tierd.toml")) << plan.config;
         how.argv.insert(how.argv.end(), {"--config", dir.file("tierd.toml")});

@@ -92,6 +92,7 @@ struct DaemonPlan {
     std::string budget = "256MiB";
     std::vector<std::string> options = {};  // more of the command line
     std::string config = {};                // TOML; empty: none
+    std::vector<std::string> wrapper = {};  // a command that becomes tierd; empty: none
 };
 
 // A tierd of the test's own, ready to serve when the constructor returns.
