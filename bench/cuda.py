@@ -73,7 +73,7 @@ class Models:
 
     def tierd(self, capacity):
         """A daemon that leases out so many times a model."""
-        return gpu.tierd(self.card, self.folder, int(self.size_bytes * capacity) // gpu.CHUNK * gpu.CHUNK)
+        return gpu.tierd(self.card, self.folder, int(self.size_bytes * capacity) // gpu.CHUNK * gpu.CHUNK, self.files)
 
 
 def switch_vs_bound(models):

@@ -17,6 +17,7 @@ import time
 from daemon import Tierd
 
 MIB = 1 << 20
+SEGMENT = 20 * MIB  # what the mini engine allocates at once
 CHUNK = 2 * MIB
 OUT_OF_MEMORY = 2  # the mini engine's exit status when an allocation is refused
 CUDA_ERROR_OUT_OF_MEMORY = 2
@@ -41,7 +42,7 @@ def has_real_card():
 class Card:
     """One a process. Keeps a context of its own on the card, to see how much of it is taken."""
 
-    def __init__(self, build, folder, simulated, memory_bytes=1 << 30, link_bytes_per_s=None):
+    def __init__(self, build, folder, simulated, memory_bytes=1 << 30, link_bytes_per_s=None, context_bytes=0):
         self.build, self.folder, self.simulated = build, folder, simulated
         self.settings, self.numbers, self.ballast = {}, 0, []
         if simulated:
@@ -49,7 +50,8 @@ class Card:
             file.unlink(missing_ok=True)
             kernels = [build / "simcuda" / "mini_kernels.so", build / "tests" / "tierd_hash_kernel.so"]
             self.settings = {"LD_LIBRARY_PATH": str(build / "simcuda"), "SIMCUDA_MEMORY": str(memory_bytes),
-                             "SIMCUDA_CARD": str(file), "SIMCUDA_KERNELS": ":".join(str(k) for k in kernels)}
+                             "SIMCUDA_CARD": str(file), "SIMCUDA_CONTEXT_BYTES": str(context_bytes),
+                             "SIMCUDA_KERNELS": ":".join(str(k) for k in kernels)}
             self.set_link(link_bytes_per_s)
             os.environ.update({k: v for k, v in self.settings.items() if k.startswith("SIMCUDA_")})
         else:
@@ -138,10 +140,11 @@ class NoCgroup:
         pass
 
 
-def tierd(card, folder, capacity_bytes, budget_bytes=2 << 30):
-    """A daemon that leases out so much of the card."""
+def tierd(card, folder, capacity_bytes, models):
+    """A daemon that leases out so much of the card, and has room for these files in the machine's memory."""
     config = folder / "tierd.toml"
     config.write_text(f'[hbm]\ncapacity = "{capacity_bytes // MIB}MiB"\nslice_ms = 100\n')
+    budget_bytes = sum(model.stat().st_size for model in models) * 5 // 4 + 64 * MIB
     return Tierd(card.build / "bin", NoCgroup(), budget_bytes, folder / "state", ["--config", config])
 
 
@@ -152,12 +155,6 @@ def make_model(card, path, layers, width):
     subprocess.run([program, path, "--make-layers", str(layers), "--make-width", str(width), "--reference", "--repeat", "0"],
                    env=environment, check=True)
     return path
-
-
-def drop_cache(path):
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 class Engine:
@@ -222,3 +219,13 @@ class Engine:
             return json.loads(self.stats.read_text())["bytes_to_device"]
         said = re.search(r"\((\d+) bytes of files, (\d+) saved\)", self.log.read_text())
         return int(said[1]) + int(said[2]) if said else None
+
+
+def context_bytes(card, folder):
+    """What a process of the engine takes of the card besides its allocations."""
+    model = make_model(card, folder / "small.safetensors", 1, 64)
+    engine = Engine(card, model)
+    held_bytes = card.held_bytes()
+    engine.close()
+    model.unlink()
+    return max(0, held_bytes - SEGMENT)

@@ -21,7 +21,9 @@ import gpu  # noqa: E402
 from gpu import MIB  # noqa: E402
 
 MODELS = 3
-LINK_BYTES_PER_S = 2 << 30  # of the simulated card
+LINK_BYTES_PER_S = 2 << 30     # of the simulated card
+CONTEXT_BYTES = 16 * MIB       # of each process on it
+LAYERS = {True: 10, False: 120}  # simulated or not: contexts of a real card are some hundred MiB, and models are to be larger
 
 
 class Way:
@@ -51,20 +53,23 @@ class Way:
 class Demo:
     def __init__(self, options, folder):
         simulated = options.simulated or not gpu.has_real_card()
-        self.rounds, self.layers, self.folder = options.rounds, options.layers, folder
-        self.card = gpu.Card(options.build.resolve(), folder, simulated, link_bytes_per_s=LINK_BYTES_PER_S)
-        self.tenth = max(1, options.layers // 10)
+        self.rounds, self.layers, self.folder = options.rounds, options.layers or LAYERS[simulated], folder
+        self.card = gpu.Card(options.build.resolve(), folder, simulated, link_bytes_per_s=LINK_BYTES_PER_S,
+                             context_bytes=CONTEXT_BYTES)
+        self.tenth = max(1, self.layers // 10)
         print(f"card: {self.card.name()}" + (f", its link {LINK_BYTES_PER_S / 2**30:.0f} GiB/s" if simulated else ""))
         self.models = [folder / f"model-{name}.safetensors" for name in "ABC"]
-        gpu.make_model(self.card, self.models[0], options.layers, options.width)
+        gpu.make_model(self.card, self.models[0], self.layers, options.width)
         for copy in self.models[1:]:  # files of their own; the same weights, so that one answer is right for all
             shutil.copyfile(self.models[0], copy)
         self.model_bytes = self.models[0].stat().st_size
-        self.card.leave(int(self.model_bytes * 1.3) // gpu.CHUNK * gpu.CHUNK)
+        contexts_bytes = MODELS * gpu.context_bytes(self.card, folder)
+        self.card.leave((int(self.model_bytes * 1.3) + contexts_bytes) // gpu.CHUNK * gpu.CHUNK)
         self.capacity_bytes = int(self.model_bytes * 1.2) // gpu.CHUNK * gpu.CHUNK
         self.whole, self.part = (0, self.layers), (0, self.tenth)
         self.expected = {request: self.reference(request) for request in (self.whole, self.part)}
-        print(f"{MODELS} models of {mib(self.model_bytes)}, {mib(self.card.memory()[0])} of the card free: it fits one\n")
+        print(f"{MODELS} models of {mib(self.model_bytes)}, {mib(self.card.memory()[0])} of the card free, {mib(contexts_bytes)} of it for contexts: "
+              "it fits one\n")
 
     def reference(self, request):
         environment, _ = self.card.environment()
@@ -107,7 +112,7 @@ class Demo:
 
     def under_tierd(self, name, request):
         way = Way(self, name)
-        with gpu.tierd(self.card, self.folder, self.capacity_bytes) as daemon:
+        with gpu.tierd(self.card, self.folder, self.capacity_bytes, self.models) as daemon:
             for model in self.models:
                 daemon.preload(model)  # for the others the weights are in the page cache
             engines = [gpu.Engine(self.card, model, daemon) for model in self.models]
@@ -162,7 +167,7 @@ def main():
     options.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="where tierd was built")
     options.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "demo", help="for the models and the report")
     options.add_argument("--simulated", action="store_true", help="even where a real card is")
-    options.add_argument("--layers", type=int, default=10)
+    options.add_argument("--layers", type=int, default=None)
     options.add_argument("--width", type=int, default=2048)
     options.add_argument("--rounds", type=int, default=3)
     options = options.parse_args()

@@ -21,12 +21,11 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import gpu  # noqa: E402
 import machine  # noqa: E402
-from gpu import MIB  # noqa: E402
+from gpu import MIB, SEGMENT  # noqa: E402
 
 WAYS = {"pytorch": ["--load", "pytorch"], "llama": ["--load", "llama"], "llama_mmap": ["--load", "llama-mmap"], "graph": ["--graph"],
         "pool": ["--pool"]}
 SHARE = 0.75        # of the cap, for what each of two processes allocates: together 1.5 times
-SEGMENT = 20 * MIB  # what the mini engine allocates at once
 LIMIT_S = 570
 LINK = 4 << 30      # bytes a second of the simulated card
 
@@ -71,7 +70,7 @@ class Check:
         return seconds
 
     def tierd(self):
-        return gpu.tierd(self.card, self.folder, self.cap_bytes)
+        return gpu.tierd(self.card, self.folder, self.cap_bytes, self.models)
 
     def add(self, name, ok, **figures):
         self.rows.append({"name": name, "ok": bool(ok), **figures})

@@ -3,6 +3,7 @@
 #   install-deps.sh         what build, test and demo need
 #   install-deps.sh lint    and the pinned formatter, which brings 130 MB of LLVM along
 #   install-deps.sh fuzz    and the compiler that has a fuzzer
+#   install-deps.sh bench   and what benchmarks count with
 # Exit status: 0 all there; 1 something is missing and could not be installed (the message says what).
 set -euo pipefail
 
@@ -50,13 +51,17 @@ fuzz=(
   clang-19                # -fsanitize=fuzzer; g++ has none
   libclang-rt-19-dev      # its runtime
 )
+bench=(
+  valgrind                # counts the instructions of a launch
+)
 
 wanted=("${build[@]}" "${run[@]}")
 case ${1:-} in
   "") ;;
   lint) wanted+=("${lint[@]}") ;;
   fuzz) wanted+=("${fuzz[@]}") ;;
-  *) echo "install-deps.sh: no such group: $1 (lint, fuzz)" >&2; exit 1 ;;
+  bench) wanted+=("${bench[@]}") ;;
+  *) echo "install-deps.sh: no such group: $1 (lint, fuzz, bench)" >&2; exit 1 ;;
 esac
 
 is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }

@@ -130,7 +130,7 @@ def compare(coverage, page, runtime_version, whole):
         coverage.trouble.append(f"{PAGE.name} tells of no function")
     differ = sorted(name for name in mine.keys() & known.keys() if mine[name] != known[name])
     coverage.trouble += [f"{PAGE.name} says of {name}: {known[name]}, but it is {mine[name]}" for name in differ]
-    print(f"{PAGE.name} was written with another toolkit: {len(mine.keys() & known.keys())} functions compared; "
+    print(f"{PAGE.name} was written from other lists than this toolkit has: {len(mine.keys() & known.keys())} functions compared; "
           f"not on it: {' '.join(sorted(mine.keys() - known.keys())) or 'none'}")
 
 

@@ -23,6 +23,7 @@ void Managed::add(uint64_t base, uint64_t bytes) {
     Range range;
     range.bytes = bytes;
     range.places.resize(chunks_of(bytes), Place::home);
+    range.brought.resize(chunks_of(bytes));
     range.read_mostly.resize(chunks_of(bytes));
     asked_bytes_ += bytes;
     counters.most_bytes = std::max<uint64_t>(counters.most_bytes, asked_bytes_);
@@ -36,7 +37,6 @@ void Managed::remove(uint64_t base) {
     if (it == ranges_.end()) return;
     for (uint64_t i = 0; i < it->second.places.size(); ++i)
         if (it->second.places[i] != Place::home) card_.refund(chunk_bytes(it->second, i));
-    oldest_first_.remove_if([&](const Chunk& chunk) { return chunk.range == base; });
     asked_bytes_ -= it->second.bytes;
     ranges_.erase(it);
 }
@@ -146,15 +146,28 @@ uint64_t Managed::chunk_bytes(const Range& range, uint64_t index) const {
     return std::min(kChunkBytes, range.bytes - index * kChunkBytes);
 }
 
+// What was brought first goes. False: nothing is on the card.
+bool Managed::send_oldest_home(uint64_t* end_ns) {
+    uint64_t oldest = UINT64_MAX, base = 0, index = 0;
+    for (const auto& [at, range] : ranges_) {
+        for (uint64_t i = 0; i < range.places.size(); ++i) {
+            if (range.places[i] == Place::home || range.brought[i] >= oldest) continue;
+            oldest = range.brought[i];
+            base = at;
+            index = i;
+        }
+    }
+    if (oldest == UINT64_MAX) return false;
+    send_home(base, ranges_.at(base), index, end_ns);
+    return true;
+}
+
 bool Managed::bring(uint64_t base, Range& range, uint64_t index, uint64_t* end_ns) {
     uint64_t bytes = chunk_bytes(range, index);
-    while (!card_.charge(bytes)) {
-        if (oldest_first_.empty()) return false;
-        Chunk victim = oldest_first_.front();
-        send_home(victim.range, ranges_.at(victim.range), victim.index, end_ns);
-    }
+    while (!card_.charge(bytes))
+        if (!send_oldest_home(end_ns)) return false;
     range.places[index] = range.read_mostly[index] ? Place::both : Place::card;
-    oldest_first_.push_back({base, index});
+    range.brought[index] = ++brought_;
     *end_ns = card_.take_link(Direction::to_device, *end_ns, bytes);
     counters.bytes_to_device += bytes;
     if (kernels_ > 0) protect(base, range, index, index + 1, range.places[index]);
@@ -168,7 +181,6 @@ void Managed::send_home(uint64_t base, Range& range, uint64_t index, uint64_t* e
         counters.bytes_to_host += bytes;
     }
     range.places[index] = Place::home;
-    oldest_first_.remove_if([&](const Chunk& chunk) { return chunk.range == base && chunk.index == index; });
     card_.refund(bytes);
     if (kernels_ > 0) protect(base, range, index, index + 1, Place::home);
 }

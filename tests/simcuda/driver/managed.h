@@ -8,12 +8,11 @@
 // to writes. Host code that touches them meanwhile opens them again; a system call that does gets EFAULT.
 // Invariant: each chunk that is on the card is charged to it once.
 // Callers:   any thread; one lock, which is never held while managed memory is touched. touched() also from a handler of
-//            SIGSEGV, on the thread that touched. Fails: nothing here does.
+//            SIGSEGV, on the thread that touched, and so allocates nothing. Fails: nothing here does.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <list>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -65,18 +64,17 @@ class Managed {
 
   private:
     enum class Place : uint8_t { home, card, both };
-    struct Chunk {
-        uint64_t range, index;
-    };
     struct Range {
         uint64_t bytes = 0;
         std::vector<Place> places;
+        std::vector<uint64_t> brought;  // when, by the count of all that were
         std::vector<bool> read_mostly;
         Advice advice;
     };
     std::map<uint64_t, Range>::iterator find(uint64_t address);
     std::map<uint64_t, Range>::const_iterator find(uint64_t address) const;
     uint64_t chunk_bytes(const Range& range, uint64_t index) const;
+    bool send_oldest_home(uint64_t* end_ns);
     bool bring(uint64_t base, Range& range, uint64_t index, uint64_t* end_ns);
     void send_home(uint64_t base, Range& range, uint64_t index, uint64_t* end_ns);
     void protect(uint64_t base, const Range& range, uint64_t first, uint64_t end, Place as) const;
@@ -86,9 +84,9 @@ class Managed {
     CardClock& clock_;
     mutable std::mutex mutex_;
     std::map<uint64_t, Range> ranges_;
-    std::list<Chunk> oldest_first_;  // all that is on the card
-    unsigned kernels_ = 0;           // that run
-    uint64_t asked_bytes_ = 0;       // of all ranges
+    uint64_t brought_ = 0;
+    unsigned kernels_ = 0;      // that run
+    uint64_t asked_bytes_ = 0;  // of all ranges
     uint64_t touches_end_ns_ = 0;
 };
 
