@@ -83,7 +83,8 @@ json to_json_value(const ExtentHeatStatus& e) {
             {"tier", e.tier},
             {"resident", e.resident},
             {"heat", e.heat},
-            {"samples", e.samples}};
+            {"samples", e.samples},
+            {"reader_node", number_or_null(e.reader_node)}};
 }
 
 template <class T>
@@ -116,6 +117,7 @@ json to_json_value(const ModelStatus& m) {
             {"format", m.format},
             {"architecture", m.architecture},
             {"backing", m.backing},
+            {"arena", m.arena},
             {"header_error", m.header_error},
             {"file_bytes", m.file_bytes},
             {"extent_bytes", m.extent_bytes},
@@ -166,11 +168,22 @@ json to_json_value(const FaultStageStatus& s) {
 }
 
 json to_json_value(const SourceStatus& s) {
-    return {{"name", s.name},           {"tells", s.tells},         {"event", s.event},
-            {"available", s.available}, {"used", s.used},           {"why_not", s.why_not},
-            {"records", s.records},     {"lost", s.lost},           {"throttled", s.throttled},
-            {"damaged", s.damaged},     {"elsewhere", s.elsewhere}, {"ended", s.ended},
-            {"period", s.period},       {"rate_per_s", s.rate},     {"cost_share", s.cost_share}};
+    return {{"name", s.name},
+            {"tells", s.tells},
+            {"event", s.event},
+            {"available", s.available},
+            {"used", s.used},
+            {"why_not", s.why_not},
+            {"records", s.records},
+            {"lost", s.lost},
+            {"throttled", s.throttled},
+            {"damaged", s.damaged},
+            {"elsewhere", s.elsewhere},
+            {"ended", s.ended},
+            {"period", s.period},
+            {"rate_per_s", s.rate},
+            {"cost_share", s.cost_share},
+            {"wait_share", s.wait_share}};
 }
 
 json to_json_value(const HotRow& r) {
@@ -182,7 +195,8 @@ json to_json_value(const HotRow& r) {
             {"expert", number_or_null(r.expert)},
             {"bytes", r.bytes},
             {"heat", r.heat},
-            {"samples", r.samples}};
+            {"samples", r.samples},
+            {"node", number_or_null(r.node)}};
 }
 
 json to_json_value(const HeatmapStatus& map) {

@@ -147,6 +147,14 @@ ApiResponse resize_tier(Control& control, const std::string& name, const std::st
     return one(control.resize_tier(name, *bytes));
 }
 
+ApiResponse pause_sources(Control& control, const std::string& body) {
+    json request = json::parse(body, nullptr, false);
+    bool sound = request.is_object() && request.size() == 1 && request.contains("paused") &&
+                 request["paused"].is_boolean();
+    if (!sound) return refuse({Code::bad_input, 0, "pause sources", {}, R"(send {"paused": true} or false)"});
+    return list("sources", control.pause_sources(request["paused"].get<bool>()));
+}
+
 ApiResponse set_budget(Control& control, const std::string& body) {
     const Error wrong{
         Code::bad_input, 0, "read budget", {}, R"(send {"bytes": 8589934592} or {"bytes": "8GiB"})"};
@@ -207,6 +215,7 @@ constexpr ApiRoute kRoutes[] = {
     {"POST", "/v1/tiers/{name}/drain",    [](Control& c, Text name, Text) { return started(c.drain_tier(name)); }},
     {"GET",  "/v1/faults",                [](Control& c, Text, Text) { return list("stages", c.faults()); }},
     {"GET",  "/v1/sources",               [](Control& c, Text, Text) { return list("sources", c.sources()); }},
+    {"PUT",  "/v1/sources",               [](Control& c, Text, Text body) { return pause_sources(c, body); }},
     {"GET",  "/v1/hot/{by}",              [](Control& c, Text by, Text) { return list("rows", c.hot(by)); }},
     {"GET",  "/v1/models/{name}/heatmap", [](Control& c, Text name, Text) { return one(c.heatmap(name)); }},
     {"GET",  "/v1/models/{name}/tensors", [](Control& c, Text name, Text) { return one(c.tensors(name)); }},

@@ -159,8 +159,14 @@ Problem set_level(const Value& value, std::string& out) {
 }
 
 Problem set_source(const Value& value, std::string& out) {
-    static constexpr std::array<std::string_view, 5> kSources = {"auto", "hint", "pebs", "ibs", "off"};
+    static constexpr std::array<std::string_view, 6> kSources = {"auto", "hint", "pebs", "ibs", "spe", "off"};
     return set_choice(value, kSources, out);
+}
+
+Problem set_event(const Value& value, std::string& out) {
+    static constexpr std::array<std::string_view, 6> kEvents = {"loads",         "l3_misses",  "local_memory",
+                                                                "remote_memory", "far_memory", "stores"};
+    return set_choice(value, kEvents, out);
 }
 
 struct Setting {
@@ -195,6 +201,7 @@ constexpr Setting kSettings[] = {
     {"hbm",     "capacity",         [](Config& c, const Value& v) { return set_budget(v, c.hbm.capacity); }},
     {"hbm",     "slice_ms",         [](Config& c, const Value& v) { return set_number(v, 10, 60000, c.hbm.slice_ms); }},
     {"sample",  "source",           [](Config& c, const Value& v) { return set_source(v, c.sample.source); }},
+    {"sample",  "event",            [](Config& c, const Value& v) { return set_event(v, c.sample.event); }},
     {"sample",  "cost_percent",     [](Config& c, const Value& v) { return set_number(v, 1, 10, c.sample.cost_percent); }},
     {"state",   "directory",        [](Config& c, const Value& v) { return set_directory(v, c.state.directory); }},
     {"log",     "level",            [](Config& c, const Value& v) { return set_level(v, c.log.level); }},

@@ -88,8 +88,10 @@ struct HbmSettings {
 };
 
 struct SampleConfig {
-    std::string source = "auto";  // auto, hint, pebs, ibs or off
-    uint32_t cost_percent = 1;    // 1 to 10; of one core, what statistics may cost
+    std::string source = "auto";  // auto, hint, pebs, ibs, spe or off
+    std::string event =
+        "loads";  // of pebs, ibs and spe: loads, stores, l3_misses, local_memory, remote_memory or far_memory
+    uint32_t cost_percent = 1;  // 1 to 10; of one core, what statistics may cost
 
     bool operator==(const SampleConfig&) const = default;
 };

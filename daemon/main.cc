@@ -135,6 +135,7 @@ EngineConfig engine_config(const Config& config, std::vector<TierSpec> tiers) {
                     .slice_ms = config.hbm.slice_ms},
             .user_metadata_bytes = config.session.user_metadata_bytes,
             .sample_source = config.sample.source,
+            .sample_event = config.sample.event,
             .sample_cost_percent = config.sample.cost_percent};
 }
 

@@ -56,9 +56,12 @@ struct Options {
     bool no_wait = false;
     bool each_tensor = false;
     bool histogram = false;
+    bool pause = false;
+    bool resume = false;
     std::string by = "tensor";
     std::string recording;
     std::vector<std::string> named_weights;
+    std::string models;
     std::string svg;
     size_t top = 30;
 };
@@ -184,17 +187,32 @@ Output run_doctor(const Options& options, const Client& client) {
     return std::unexpected(Failure{Exit::failed, "this machine can't serve weights as it is"});
 }
 
+// What tierd served while it was recorded: from the file that was kept, else from a tierd that still runs; null: unknown.
+json models_of_recording(const Options& options, const Client& client) {
+    if (options.models.empty()) return client.call("GET", "/v1/models").value_or(json());
+    std::ifstream in(options.models);
+    return json::parse(in, nullptr, false);
+}
+
 Output run_hot(const Options& options, const Client& client) {
     Answer answer = json();
     if (options.recording.empty()) {
         answer = client.call("GET", "/v1/hot/" + percent_encode(options.by));
     } else {
-        auto read = hot_from_file(options.recording, options.by, options.named_weights);
+        json models = models_of_recording(options, client);
+        auto read = hot_from_file(options.recording, options.by, options.named_weights, models);
         if (!read) return std::unexpected(Failure{Exit::failed, read.error().text()});
         answer = std::move(*read);
     }
     if (answer && options.by == "function") name_functions(*answer);
     return show(options, answer, [&](const json& rows) { return view_hot(rows, options.top); });
+}
+
+Output run_sources(const Options& options, const Client& client) {
+    if (!options.pause && !options.resume)
+        return show(options, client.call("GET", "/v1/sources"), view_sources);
+    const json request = {{"paused", options.pause}};
+    return show(options, client.call("PUT", "/v1/sources", request.dump()), view_sources);
 }
 
 Output run_heatmap(const Options& options, const Client& client) {
@@ -236,7 +254,7 @@ constexpr Command kCommands[] = {
     {"tensors",  "What of a model is in memory, by layer", "MODEL",
         [](Opt o, Cli c) { return show(o, c.call("GET", model_target(o, "tensors")), [&](const json& a) { return view_tensors(a, o.each_tensor); }); }},
     {"sources",  "Where statistics of accesses come from: what this machine offers, what is used, and why not the better", nullptr,
-        [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/sources"), view_sources); }},
+        run_sources},
     {"hot",      "What is touched most", nullptr, run_hot},
     {"heatmap",  "The heat and the place of each extent of a model, by layer", "MODEL", run_heatmap},
     {"preload",  "Read a model into memory, up to the budget; interrupting tierctl does not stop it", "MODEL", run_preload},
@@ -314,9 +332,16 @@ void add_commands(CLI::App& app, Options& options, const Command*& chosen) {
                     "Ask a recording of `perf record -d`, or a trace, instead of tierd");
     hot->add_option("--weights", options.named_weights,
                     "Names of weight files in the recording, beside *.gguf and *.safetensors");
+    hot->add_option("--models", options.models,
+                    "What `tierctl models --json` printed while it was recorded, where that tierd has ended")
+        ->check(CLI::ExistingFile);
     app.get_subcommand("heatmap")->add_option("--svg", options.svg, "Write it as a picture into this file");
     app.get_subcommand("faults")->add_flag("--histogram", options.histogram,
                                            "Show how the times were spread");
+    CLI::App* sources = app.get_subcommand("sources");
+    auto* pause = sources->add_flag("--pause", options.pause,
+                                    "Sample and hint nothing until --resume, or until tierd ends");
+    sources->add_flag("--resume", options.resume, "Go on after --pause")->excludes(pause);
     app.get_subcommand("preload")->add_flag("--no-wait", options.no_wait, "Start it and return at once");
 }
 

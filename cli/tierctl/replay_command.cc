@@ -21,7 +21,7 @@ json as_json(const HotRow& row) {
             {"object", row.object},       {"offset_bytes", row.offset_bytes},
             {"layer", number(row.layer)}, {"expert", number(row.expert)},
             {"bytes", row.bytes},         {"heat", row.heat},
-            {"samples", row.samples}};
+            {"samples", row.samples},     {"node", number(row.node)}};
 }
 
 json as_json(std::vector<HotRow> rows) {
@@ -90,14 +90,36 @@ Result<json> hot_from_trace(const std::string& path, HotBy by) {
     return as_json(std::move(rows));
 }
 
-Result<json> hot_from_recording(const std::string& path, HotBy by, const std::vector<std::string>& weights) {
+// What tierd's memory stood for; rows that are not as tierd writes them are left out.
+std::map<std::string, ServedFile> served_files(const json& models) {
+    std::map<std::string, ServedFile> served;
+    if (!models.is_object() || !models.contains("models") || !models["models"].is_array()) return served;
+    for (const json& model : models["models"]) {
+        if (!model.is_object()) continue;
+        auto arena = model.find("arena"), file = model.find("path"), extent = model.find("extent_bytes");
+        bool whole = arena != model.end() && arena->is_string() && file != model.end() && file->is_string() &&
+                     extent != model.end() && extent->is_number_unsigned() && *extent > 0u;
+        if (whole) served[arena->get<std::string>()] = {file->get<std::string>(), extent->get<uint64_t>()};
+    }
+    return served;
+}
+
+Result<json> hot_from_recording(const std::string& path, HotBy by, const std::vector<std::string>& weights,
+                                const json& models) {
     ReplayConfig config;
+    config.served = served_files(models);
     config.is_weights = [&](const std::string& mapped) { return is_weight_path(mapped, weights); };
     auto replay = replay_perf_data(path, config);
     if (!replay) return std::unexpected(replay.error());
     if (replay->counters.samples > 0 && replay->counters.samples == replay->counters.without_address)
         return fail(Code::bad_input, "show a recording", path,
                     "its samples have no addresses: record with -d");
+    if (replay->files.empty() && replay->unknown_arenas > 0)
+        return fail(Code::bad_input, "show a recording", path,
+                    "its engines had their weights from tierd, which no longer says from where: run `tierctl "
+                    "models --json > "
+                    "FILE` while they run, record with --no-buildid-mmap where perf knows it, and give "
+                    "--models FILE");
     if (by == HotBy::function || by == HotBy::thread) return as_json(replay->readers.rows(by));
     std::vector<HotRow> rows;
     for (const ReplayedFile& file : replay->files) {
@@ -110,12 +132,12 @@ Result<json> hot_from_recording(const std::string& path, HotBy by, const std::ve
 }  // namespace
 
 Result<json> hot_from_file(const std::string& path, const std::string& by,
-                           const std::vector<std::string>& weights) {
+                           const std::vector<std::string>& weights, const json& models) {
     auto kind = hot_by(by);
     if (!kind)
         return fail(Code::bad_input, "show what is hot by", by,
                     "by tensor, layer, expert, extent, function or thread");
-    return is_trace(path) ? hot_from_trace(path, *kind) : hot_from_recording(path, *kind, weights);
+    return is_trace(path) ? hot_from_trace(path, *kind) : hot_from_recording(path, *kind, weights, models);
 }
 
 void name_functions(json& answer) {

@@ -97,6 +97,7 @@ std::string view_sources(const json& answer) {
                  {"RECORDS", kRight},
                  {"LOST", kRight},
                  {"COST", kRight},
+                 {"WAITS", kRight},
                  {"WHY NOT"}});
     for (const json& s : answer.at("sources")) {
         bool used = s.at("used").get<bool>();
@@ -104,6 +105,7 @@ std::string view_sources(const json& answer) {
                    used ? std::to_string(s.at("records").get<uint64_t>()) : "",
                    used ? std::to_string(s.at("lost").get<uint64_t>()) : "",
                    used ? fmt::format("{:.2f} %", 100 * s.at("cost_share").get<double>()) : "",
+                   used ? fmt::format("{:.2f} %", 100 * s.at("wait_share").get<double>()) : "",
                    text(s, "why_not")});
     }
     return table.text();
@@ -116,6 +118,7 @@ std::string view_hot(const json& answer, size_t top) {
                  {"LAYER", kRight},
                  {"EXPERT", kRight},
                  {"SIZE", kRight},
+                 {"NODE", kRight},
                  {"NAME"}});
     size_t shown = 0;
     for (const json& row : answer.at("rows")) {
@@ -124,7 +127,7 @@ std::string view_hot(const json& answer, size_t top) {
         table.add({fmt::format("{:.2f}", row.at("heat").get<double>()),
                    std::to_string(row.at("samples").get<uint64_t>()), text(row, "model"),
                    number_or_dash(row, "layer"), number_or_dash(row, "expert"),
-                   bytes > 0 ? format_bytes(bytes) : "-", text(row, "name")});
+                   bytes > 0 ? format_bytes(bytes) : "-", number_or_dash(row, "node"), text(row, "name")});
     }
     if (shown == 0) return "nothing was seen yet: `tierctl sources` says what can tell\n";
     return table.text();

@@ -4,6 +4,7 @@
 #include <linux/falloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <array>
@@ -83,6 +84,13 @@ Result<void> Arena::renew_page(uint64_t offset_bytes) const {
     if (::pwrite(writable_.get(), bytes.data(), kPage, static_cast<off_t>(offset_bytes)) != kPage)
         return os_error("renew arena page");
     return {};
+}
+
+std::string Arena::name() const {
+    struct stat st{};
+    if (::fstat(writable_.get(), &st) != 0) return {};
+    return std::to_string(major(st.st_dev)) + ":" + std::to_string(minor(st.st_dev)) + ":" +
+           std::to_string(st.st_ino);
 }
 
 uint64_t Arena::allocated_bytes() const {

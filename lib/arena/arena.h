@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "lib/base/fd.h"
 
@@ -32,6 +33,8 @@ class Arena {
     uint64_t length_bytes() const { return mapping_.size_bytes(); }
     uint64_t page_bytes() const;  // what addresses of client mappings must be congruent to
     Backing backing() const { return backing_; }
+    // "0:31:4711": the device and the inode by which maps of processes show it; empty where that can't be found out.
+    std::string name() const;
     int readonly_fd() const { return readonly_.get(); }
     int writable_fd() const { return writable_.get(); }  // never leaves tierd
 

@@ -39,6 +39,8 @@ class Control {
 
     // Where statistics of accesses come from: what this machine offers, what is used, and why not the better one.
     virtual Result<std::vector<SourceStatus>> sources() = 0;
+    // Until it is resumed, nothing is sampled and nobody is hinted; heat cools as if nothing was touched.
+    virtual Result<std::vector<SourceStatus>> pause_sources(bool paused) = 0;
     // The hottest first, at most a thousand. `by` is tensor, layer, expert, extent, function or thread. Errors: bad_input.
     virtual Result<std::vector<HotRow>> hot(const std::string& by) = 0;
     // Of a split model, the first part.

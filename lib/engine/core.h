@@ -28,6 +28,7 @@
 #include "lib/engine/inotify.h"
 #include "lib/engine/mailbox.h"
 #include "lib/engine/policy_record.h"
+#include "lib/engine/run_delay.h"
 #include "lib/engine/sampler.h"
 #include "lib/engine/trace_recorder.h"
 #include "lib/io/bounce_buffers.h"
@@ -185,6 +186,7 @@ class Core {
     void start_sampler(const std::string& source, std::unique_ptr<Sampler> sampler);
     void take_samples(const SampleBatch& batch);
     std::vector<SourceStatus> sources() const;
+    void pause_sampling(bool paused);
     HeatSnapshot heat_snapshot();
     Result<HeatmapStatus> heatmap(const std::string& model);
 
@@ -311,11 +313,15 @@ class Core {
 
     // core_samples.cc
     void count_touch(ExtentId id, uint64_t now_ns);
-    bool map_hinted(Client& client, const Region& region, ExtentId id, uint64_t touched);
+    bool map_hinted(Client& client, const Region& region, ExtentId id, const Fault& fault,
+                    uint64_t arrived_ns);
+    void note_hinted(Client& client, const WeightFile& file, ExtentId id, const Fault& fault,
+                     uint64_t arrived_ns);
     static bool make_waker(Client& client);
     void retry_touch(uint64_t number, uint64_t address);
     void sample_epoch();
     void mark_hintable(uint64_t now_ns);
+    void see_tier_boundaries();
     void expose_some();
     bool hint(ExtentId id);
     void refresh_heat(uint64_t now_ns);
@@ -408,9 +414,17 @@ class Core {
     uint64_t round_hints_ = 0;  // of this round's faults, those that hints brought
     uint64_t round_faults_ = 0;
     uint64_t round_cpu_ns_ = 0;  // of this thread, at the end of the last round
-    std::shared_ptr<std::atomic<uint64_t>> hint_side_cpu_ns_ =
-        std::make_shared<std::atomic<uint64_t>>(0);  // of the evictor, in this epoch
-    uint64_t sampled_ns_ = 0;                        // the last sample_epoch()
+    // What hinted touches cost on the evictor's thread, in this epoch.
+    struct HintSide {
+        std::atomic<uint64_t> cpu_ns{0};
+        std::atomic<uint64_t> wait_ns{0};  // of the touching threads, from when this thread heard of it
+    };
+    std::shared_ptr<HintSide> hint_side_ = std::make_shared<HintSide>();
+    RunDelay run_delay_;
+    uint64_t woken_late_ns_ = 0;  // by how much this thread hears of a touch later, as of the last epoch
+    bool sampling_paused_ = false;
+    ThreadNodes thread_nodes_{CpuNodes::read()};
+    uint64_t sampled_ns_ = 0;  // the last sample_epoch()
     uint64_t readers_decayed_ns_ = 0;
     Readers readers_;
     std::vector<SourceOffer> offers_;

@@ -47,7 +47,7 @@ void Core::handle_fault(Client& client, const Fault& fault) {
         counters_.faults_minor++;
         client.faults_minor++;
         bool hinted = heat_.hinted(id);
-        bool mapped = hinted ? map_hinted(client, *region, id, fault.address)
+        bool mapped = hinted ? map_hinted(client, *region, id, fault, arrived_ns)
                              : map_extent(client, *region, id, fault.address);
         profile_.add(FaultStage::minor, monotonic_ns() - arrived_ns);
         note_touch(file, id, Touch::minor);
@@ -55,8 +55,7 @@ void Core::handle_fault(Client& client, const Fault& fault) {
         // One signal for a few extents is enough while nothing is short.
         uint32_t next = id - file.first_extent + 1;
         if (hinted) {
-            round_hints_++;
-            readers_.add_thread(file.name, static_cast<uint32_t>(client.peer.pid), fault.thread, 1);
+            note_hinted(client, file, id, fault, arrived_ns);
         } else if (everything_fits())
             map_ahead_.push_back(
                 {client.number, file.number, next, std::min(next + kFaultAround, file.extent_count), 0});

@@ -55,21 +55,38 @@ void Core::count_touch(ExtentId id, uint64_t now_ns) {
 // A touch of a hinted extent. Where the kernel had mapped it by one entry, that is the cheapest to make again; but the
 // call may wait for other processors, so it is the evictor's, behind which no eviction of this extent can have been posted: it is
 // resident.
-bool Core::map_hinted(Client& client, const Region& region, ExtentId id, uint64_t touched) {
+bool Core::map_hinted(Client& client, const Region& region, ExtentId id, const Fault& fault,
+                      uint64_t arrived_ns) {
     constexpr uint64_t kHugePage = 2 * kMiB;
     AddressRange range = range_of(region, id);
     bool huge = range.length_bytes == kHugePage && range.address % kHugePage == 0 && is_huge(id) &&
                 !moves_.contains(id) && !client.no_huge && client.memory != nullptr && make_waker(client);
-    if (!huge) return map_extent(client, region, id, touched);
+    if (!huge) {
+        bool mapped = map_extent(client, region, id, fault.address);
+        hint_budget_.waited(monotonic_ns() - arrived_ns);
+        return mapped;
+    }
     evictor_->post([mailbox = mailbox_, number = client.number, memory = client.memory, waker = client.waker,
-                    range, touched, cost = hint_side_cpu_ns_] {
+                    range, touched = fault.address, arrived_ns, cost = hint_side_] {
         uint64_t begin_ns = thread_cpu_ns();
         bool mapped = memory->map_huge(range.address, range.length_bytes).has_value();
         if (mapped) waker->wake(range.address, range.length_bytes);
-        *cost += thread_cpu_ns() - begin_ns;
+        cost->cpu_ns += thread_cpu_ns() - begin_ns;
+        cost->wait_ns += monotonic_ns() - arrived_ns;
         if (!mapped) mailbox->post([number, touched](Core& core) { core.retry_touch(number, touched); });
     });
     return true;
+}
+
+// Who touched what was hinted.
+void Core::note_hinted(Client& client, const WeightFile& file, ExtentId id, const Fault& fault,
+                       uint64_t arrived_ns) {
+    round_hints_++;
+    hint_budget_.waited(woken_late_ns_);
+    auto pid = static_cast<uint32_t>(client.peer.pid);
+    int node = thread_nodes_.node_of(pid, fault.thread, arrived_ns);
+    readers_.add_thread(file.name, pid, fault.thread, node, 1);
+    heat_.read_from(id, node, 1, arrived_ns);
 }
 
 // A second descriptor of the client's userfaultfd, for the evictor.
@@ -96,12 +113,15 @@ void Core::sample_epoch() {
     }
     if (sampler_ != nullptr) sampler_->see(book_.publish(now));
     if (!hints_on_) return;
-    hint_budget_.spent(hint_side_cpu_ns_->exchange(0));
+    hint_budget_.spent(hint_side_->cpu_ns.exchange(0));
+    hint_budget_.waited(hint_side_->wait_ns.exchange(0));
+    woken_late_ns_ = run_delay_.step_ns();
     hint_budget_.end_epoch(wall_ns, hints_sent_);
     hints_sent_ = 0;
     uint64_t before = thread_cpu_ns();
     mark_hintable(now);
-    if (waiters_.empty()) expose_some();
+    see_tier_boundaries();
+    if (waiters_.empty() && !sampling_paused_) expose_some();
     refresh_heat(now);
     hint_budget_.spent(thread_cpu_ns() - before);
 }
@@ -117,6 +137,13 @@ void Core::mark_hintable(uint64_t now_ns) {
     for (auto& [number, client] : clients_)
         for (const Region& region : client->regions)
             if (!client->peer.shows_touches) region.file->shows_touches = false;
+}
+
+void Core::see_tier_boundaries() {
+    std::vector<uint64_t> capacities;
+    for (const Tier* tier : tiers_.by_speed())
+        if (!tier->closed) capacities.push_back(tier->capacity_bytes());
+    hint_chooser_.see_tiers(std::move(capacities));
 }
 
 // Extents of a huge page only where hints were asked for by name: they cost the reader more (docs/results).
@@ -198,14 +225,16 @@ void Core::take_samples(const SampleBatch& batch) {
         if (file == files_.end() || seen.index >= file->second->extent_count) continue;
         ExtentId id = file->second->first_extent + seen.index;
         // Lines of memory, as parts of the extent: so heat means the same from every source.
-        heat_.count(id, seen.accesses * 64 / file->second->memory_of(id), now);
+        double touches = seen.accesses * 64 / file->second->memory_of(id);
+        heat_.count(id, touches, now);
+        heat_.read_from(id, seen.node, touches, now);
         HeatLedger::Estimate estimate = heat_.estimate(id, now);
         table_[id].heat = estimate.heat;
         table_[id].samples = estimate.samples;
         if (seen.last_ns > table_[id].last_touch_ns) table_[id].last_touch_ns = seen.last_ns;
     }
     for (const SampleBatch::Reader& reader : batch.readers)
-        readers_.add(reader.model, reader.code, reader.pid, reader.tid, reader.accesses);
+        readers_.add(reader.model, reader.code, reader.pid, reader.tid, reader.node, reader.accesses);
 }
 
 void Core::note_mapping(const Client& client, const Region& region) {
@@ -227,6 +256,11 @@ void Core::note_mapping(const Client& client, const Region& region) {
 void Core::note_unmapping(const Client& client, uint64_t address, uint64_t length_bytes) {
     if (sampler_ != nullptr)
         book_.remove(static_cast<uint32_t>(client.peer.pid), address, length_bytes, monotonic_ns());
+}
+
+void Core::pause_sampling(bool paused) {
+    sampling_paused_ = paused;
+    if (sampler_ != nullptr) sampler_->pause(paused);
 }
 
 void Core::start_sampler(const std::string& source, std::unique_ptr<Sampler> sampler) {
@@ -251,9 +285,12 @@ std::vector<SourceStatus> Core::sources() const {
         if (status.available && !status.used)
             status.why_not =
                 hints_on_ || sampler_ != nullptr ? "another source is used" : "[sample] source is off";
+        if (status.used && sampling_paused_)
+            status.why_not = "it is paused, until `tierctl sources --resume`";
         if (hint) {
             status.records = counters_.hints_touched;
             status.cost_share = hint_budget_.cost_share();
+            status.wait_share = hint_budget_.wait_share();
             status.rate = static_cast<double>(hint_budget_.budget()) * 1000 / config_.epoch_ms;
         } else if (status.used) {
             SamplerStatus now = sampler_->status();
@@ -279,12 +316,14 @@ HeatSnapshot Core::heat_snapshot() {
         HeatSnapshot::File one;
         one.file = file;
         one.extents.reserve(file->extent_count);
+        one.reader_nodes.reserve(file->extent_count);
         for (ExtentId id = file->first_extent; id < file->first_extent + file->extent_count; id++) {
             tierd_extent row = table_[id];
             // Rows are written when something happens; what has happened to nobody since has cooled.
             HeatLedger::Estimate estimate = heat_.estimate(id, now);
             if (estimate.samples > 0) row.heat = estimate.heat, row.samples = estimate.samples;
             one.extents.push_back(row);
+            one.reader_nodes.push_back(heat_.reader_node(id));
         }
         snapshot.files.push_back(std::move(one));
     }
@@ -310,7 +349,8 @@ Result<HeatmapStatus> Core::heatmap(const std::string& model) {
                                .tier = row.tier,
                                .resident = row.state == TIERD_EXTENT_RESIDENT,
                                .heat = estimate.heat / 65536.0,
-                               .samples = estimate.samples});
+                               .samples = estimate.samples,
+                               .reader_node = heat_.reader_node(id)});
     }
     return map;
 }

@@ -41,6 +41,7 @@ ModelStatus Core::describe(const WeightFile& file) const {
     model.format = format_name(file.map.format);
     model.architecture = file.map.architecture;
     model.backing = backing_name(file.arena.backing());
+    model.arena = file.arena.name();
     model.header_error = file.header_error;
     model.file_bytes = file.size_bytes();
     model.extent_bytes = file.layout.extent_bytes();

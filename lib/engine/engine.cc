@@ -19,6 +19,7 @@
 #include "lib/base/clock.h"
 #include "lib/engine/core.h"
 #include "lib/engine/user_shares.h"
+#include "lib/sample/spe_source.h"
 
 namespace tierd {
 
@@ -264,6 +265,12 @@ class ThreadedEngine final : public Engine {
                                  .used_bytes = card.leased_bytes});
         return list;
     }
+    Result<std::vector<SourceStatus>> pause_sources(bool paused) override {
+        return ask<Result<std::vector<SourceStatus>>>([paused](Core& core) {
+            core.pause_sampling(paused);
+            return core.sources();
+        });
+    }
     Result<std::vector<SourceStatus>> sources() override {
         return ask<Result<std::vector<SourceStatus>>>([](Core& core) { return core.sources(); });
     }
@@ -443,7 +450,7 @@ class ThreadedEngine final : public Engine {
     // The best source that there is and that the configuration allows. Before the engine's thread begins.
     void choose_source() {
         core_->offer_sources(discover_sources());
-        for (const char* name : {"pebs", "ibs"}) {
+        for (const char* name : {"pebs", "ibs", "spe"}) {
             if (config_.sample_source != "auto" && config_.sample_source != name) continue;
             auto sampler = make_sampler(name);
             if (sampler) return core_->start_sampler(name, std::move(*sampler));
@@ -451,14 +458,29 @@ class ThreadedEngine final : public Engine {
         }
     }
 
-    Result<std::unique_ptr<Sampler>> make_sampler(const std::string& name) {
-        auto config = hardware_source(name);
+    Result<std::unique_ptr<SampleSource>> open_source(const std::string& name, PmuUse use,
+                                                      SamplerConfig& sampling) {
+        if (name == "spe") {
+            auto spe = SpeSource::open(use == PmuUse::stores);
+            if (!spe) return std::unexpected(spe.error());
+            return std::unique_ptr<SampleSource>(std::move(*spe));
+        }
+        auto config = hardware_source(name, use);
         if (!config) return std::unexpected(config.error());
-        SamplerConfig sampling;
         sampling.record_cost_ns = measure_source_cost_ns(*config);
-        sampling.limits.share_of_core = config_.sample_cost_percent / 100.0;
         if (name == "ibs") sampling.limits.multiple_of = 16;
         auto source = PerfSource::open(*config);
+        if (!source) return std::unexpected(source.error());
+        return std::unique_ptr<SampleSource>(std::move(*source));
+    }
+
+    Result<std::unique_ptr<Sampler>> make_sampler(const std::string& name) {
+        const PmuUse use = pmu_use(config_.sample_event).value_or(PmuUse::loads);
+        SamplerConfig sampling;
+        sampling.limits.share_of_core = config_.sample_cost_percent / 100.0;
+        // PEBS counts one event; the others record accesses of every kind.
+        if (name != "pebs") sampling.wanted = [use](const AccessRecord& r) { return is_of_use(use, r); };
+        auto source = open_source(name, use, sampling);
         if (!source) return std::unexpected(source.error());
         return std::make_unique<Sampler>(std::move(*source), sampling, [this](SampleBatch batch) {
             mailbox_.post([batch = std::move(batch)](Core& core) { core.take_samples(batch); });

@@ -42,8 +42,9 @@ struct EngineConfig {
     HbmConfig hbm = {};
     uint64_t user_metadata_bytes =
         256 << 20;  // that tierd may need to keep book of one user's files; see user_shares.h
-    std::string sample_source = "off";  // auto, hint, pebs, ibs or off; see lib/sample/sources.h
-    uint32_t sample_cost_percent = 1;   // of one core, at most
+    std::string sample_source = "off";   // auto, hint, pebs, ibs, spe or off; see lib/sample/sources.h
+    std::string sample_event = "loads";  // of pebs, ibs and spe: see pmu_use() in lib/sample/pmu_events.h
+    uint32_t sample_cost_percent = 1;    // of one core, at most
 };
 
 inline constexpr uint64_t kMinBudgetExtents = 8;

@@ -18,7 +18,8 @@ Result<std::vector<HotRow>> hot_rows(const HeatSnapshot& snapshot, const std::st
         for (const HeatSnapshot::File& one : snapshot.files) {
             std::vector<ExtentHeat> heat;
             heat.reserve(one.extents.size());
-            for (const tierd_extent& row : one.extents) heat.push_back({row.heat / 65536.0, row.samples});
+            for (size_t i = 0; i < one.extents.size(); i++)
+                heat.push_back({one.extents[i].heat / 65536.0, one.extents[i].samples, one.reader_nodes[i]});
             auto of_file = hot_rows(one.file->name, one.file->layout, one.file->map, heat, *kind);
             rows.insert(rows.end(), std::make_move_iterator(of_file.begin()),
                         std::make_move_iterator(of_file.end()));

@@ -55,13 +55,19 @@ void Sampler::run() {
 }
 
 void Sampler::round() {
+    if (bool record = !paused_; record != recording_) {
+        source_->set_recording(record);
+        recording_ = record;
+    }
     std::shared_ptr<const AddressMap> map;
     {
         std::lock_guard lock(mutex_);
         map = map_;
     }
     std::vector<AccessRecord> records = std::exchange(waiting_, {});
-    source_->drain([&](const AccessRecord& record) { records.push_back(record); });
+    source_->drain([&](const AccessRecord& record) {
+        if (!config_.wanted || config_.wanted(record)) records.push_back(record);
+    });
     if (map == nullptr) return;  // nobody has weights mapped
     for (const AccessRecord& record : records) {
         if (record.time_ns <= map->as_of_ns())
@@ -72,8 +78,8 @@ void Sampler::round() {
     SampleBatch batch;
     for (auto& [key, extent] : extents_) batch.extents.push_back(extent);
     for (auto& [key, accesses] : readers_)
-        batch.readers.push_back(
-            {std::get<0>(key), std::get<1>(key), std::get<2>(key), std::get<3>(key), accesses});
+        batch.readers.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key), std::get<3>(key),
+                                 std::get<4>(key), accesses});
     extents_.clear();
     readers_.clear();
     if (!batch.extents.empty()) deliver_(std::move(batch));
@@ -87,13 +93,15 @@ void Sampler::attribute(const AccessRecord& record, const AddressMap& map) {
         (place.found == Found::ended_process ? status_.ended : status_.elsewhere)++;
         return;
     }
-    SampleBatch::Extent& extent = extents_[{place.file->number, place.extent}];
+    int node = cpus_.node_of(record.cpu);
+    SampleBatch::Extent& extent = extents_[{place.file->number, place.extent, node}];
     extent.file = place.file->number;
     extent.index = place.extent;
+    extent.node = node;
     extent.accesses += static_cast<double>(record.period);
     extent.last_ns = std::max(extent.last_ns, record.time_ns);
     CodePlace code = code_.find(record.pid, record.instruction, record.time_ns);
-    readers_[{place.file->name, code, record.pid, record.tid}] += static_cast<double>(record.period);
+    readers_[{place.file->name, code, record.pid, record.tid, node}] += static_cast<double>(record.period);
 }
 
 // Once a second, so that there is something to measure.

@@ -27,6 +27,7 @@ struct SampleBatch {
     struct Extent {
         uint64_t file = 0;
         uint32_t index = 0;
+        int node = kNoNode;  // of the processors that read it; one row for each
         double accesses = 0;
         uint64_t last_ns = 0;
     };
@@ -35,6 +36,7 @@ struct SampleBatch {
         CodePlace code;
         uint32_t pid = 0;
         uint32_t tid = 0;
+        int node = kNoNode;
         double accesses = 0;
     };
     std::vector<Extent> extents;
@@ -53,6 +55,7 @@ struct SamplerConfig {
     PeriodControl::Limits limits;
     uint64_t record_cost_ns = 1000;  // of the sampled thread; see measure_record_cost_ns()
     uint32_t round_ms = 20;
+    std::function<bool(const AccessRecord&)> wanted;  // empty: every record is
 };
 
 class Sampler {
@@ -64,6 +67,8 @@ class Sampler {
     Sampler& operator=(const Sampler&) = delete;
 
     void see(std::shared_ptr<const AddressMap> map);
+    // Nothing is recorded while paused. Any thread; takes effect in the next round.
+    void pause(bool paused) { paused_ = paused; }
     SamplerStatus status() const;
 
   private:
@@ -78,8 +83,9 @@ class Sampler {
     PeriodControl period_;
     CodeMap code_{true};
     std::vector<AccessRecord> waiting_;  // younger than the map
-    std::map<std::pair<uint64_t, uint32_t>, SampleBatch::Extent> extents_;
-    std::map<std::tuple<std::string, CodePlace, uint32_t, uint32_t>, double> readers_;
+    const CpuNodes cpus_ = CpuNodes::read();
+    std::map<std::tuple<uint64_t, uint32_t, int>, SampleBatch::Extent> extents_;
+    std::map<std::tuple<std::string, CodePlace, uint32_t, uint32_t, int>, double> readers_;
     uint64_t steered_ns_ = 0;
     uint64_t steered_cpu_ns_ = 0;
     uint64_t steered_records_ = 0;
@@ -88,6 +94,8 @@ class Sampler {
     std::shared_ptr<const AddressMap> map_;
     SamplerStatus status_;
     std::atomic<bool> stop_{false};
+    std::atomic<bool> paused_{false};
+    bool recording_ = true;
     std::thread thread_;  // last: it uses everything above
 };
 

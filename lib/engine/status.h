@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/sample/cpu_nodes.h"
+
 namespace tierd {
 
 // Counters since the start; they only grow.
@@ -57,6 +59,8 @@ struct SourceStatus {
     uint64_t period = 0;     // accesses a record stands for; 0: it has none
     double rate = 0;         // of hint: extents a second that may be hinted now
     double cost_share = 0;   // of one core, lately
+    double wait_share =
+        0;  // of hint: time that threads waited for it, all added up, of one thread's time, lately
 };
 
 struct ExtentHeatStatus {
@@ -69,6 +73,7 @@ struct ExtentHeatStatus {
     bool resident = false;
     double heat = 0;  // decayed touches
     uint64_t samples = 0;
+    int reader_node = kNoNode;  // the memory node whose threads read it most; kNoNode: not known
 };
 
 struct EngineStatus {
@@ -91,7 +96,9 @@ struct ModelStatus {
     std::string path;    // as the first client called it
     std::string format;  // plain, safetensors, gguf
     std::string architecture;
-    std::string backing;       // "shmem thp", "shmem 4k", "hugetlb 2m"
+    std::string backing;  // "shmem thp", "shmem 4k", "hugetlb 2m"
+    std::string
+        arena;  // "0:31:4711", device and inode of its memory, as maps and recordings of processes show it
     std::string header_error;  // why there is no tensor map; empty: there is one, or the format has none
     uint64_t file_bytes = 0;
     uint64_t extent_bytes = 0;

@@ -38,6 +38,7 @@ void HeatLedger::decay(Evidence& evidence, uint64_t now_ns) {
     evidence.exposure_s *= memory;
     evidence.counted *= counts;
     evidence.counted_samples *= counts;
+    evidence.node_lead *= counts;
     evidence.updated_ns = now_ns;
 }
 
@@ -79,6 +80,28 @@ void HeatLedger::count(uint32_t extent, double accesses, uint64_t now_ns) {
     decay(evidence, now_ns);
     evidence.counted += static_cast<float>(accesses);
     evidence.counted_samples += 1;
+}
+
+// A majority vote: whoever has more than all others together ends in the lead, in whatever order the accesses come.
+void HeatLedger::read_from(uint32_t extent, int node, double accesses, uint64_t now_ns) {
+    if (node < 0 || node > INT16_MAX) return;
+    reserve(extent + 1);
+    Evidence& evidence = evidence_[extent];
+    decay(evidence, now_ns);
+    auto more = static_cast<float>(accesses);
+    if (evidence.node == node) {
+        evidence.node_lead += more;
+        return;
+    }
+    evidence.node_lead -= more;
+    if (evidence.node_lead > 0) return;
+    evidence.node_lead = -evidence.node_lead;
+    evidence.node = static_cast<int16_t>(node);
+}
+
+int HeatLedger::reader_node(uint32_t extent) const {
+    if (extent >= evidence_.size() || evidence_[extent].node_lead <= 0) return kNoNode;
+    return evidence_[extent].node;
 }
 
 HeatLedger::Estimate HeatLedger::estimate(uint32_t extent, uint64_t now_ns) const {

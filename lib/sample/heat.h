@@ -18,6 +18,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "lib/sample/cpu_nodes.h"
+
 namespace tierd {
 
 inline constexpr uint64_t kHeatHalfLifeNs = 10'000'000'000;
@@ -45,6 +47,11 @@ class HeatLedger {
     void cover(uint32_t extent, uint64_t now_ns);
     // A source that counts saw `accesses`, in units of the whole extent, in one sample.
     void count(uint32_t extent, double accesses, uint64_t now_ns);
+    // Of what was counted or touched, so much came from a thread on that memory node.
+    void read_from(uint32_t extent, int node, double accesses, uint64_t now_ns);
+    // The node whose threads read the extent most, lately: where a copy of it would be near. kNoNode where nothing is known,
+    // or no node reads it more than all others together. Hints know it from touches, the processor's samples from the CPU.
+    int reader_node(uint32_t extent) const;
 
     Estimate estimate(uint32_t extent, uint64_t now_ns) const;
     // Touches a second and observations, of the exposed kind and as of the last; for choosing. An extent that nothing
@@ -63,6 +70,8 @@ class HeatLedger {
         float exposure_s = 0;
         float counted = 0;
         float counted_samples = 0;
+        float node_lead = 0;  // accesses from `node`, less those from others
+        int16_t node = kNoNode;
         bool hinted = false;
     };
     static void decay(Evidence& evidence, uint64_t now_ns);

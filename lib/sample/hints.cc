@@ -5,6 +5,62 @@
 
 namespace tierd {
 
+namespace {
+
+constexpr int kStepsADoubling = 4;
+constexpr int kLeastExponent = -16;
+
+int bucket_of(float rate_per_s, int buckets) {
+    float step = (std::log2(rate_per_s) - kLeastExponent) * kStepsADoubling;
+    return static_cast<int>(std::clamp(step, 0.0F, static_cast<float>(buckets - 1)));
+}
+
+float rate_at(int bucket) {
+    return std::exp2(static_cast<float>(bucket) / kStepsADoubling + kLeastExponent);
+}
+
+}  // namespace
+
+void TierBoundaries::add(float rate_per_s, uint64_t bytes) {
+    bytes_[static_cast<size_t>(bucket_of(rate_per_s, kBuckets))] += bytes;
+}
+
+void TierBoundaries::finish(std::span<const uint64_t> capacities_bytes) {
+    rates_per_s_.clear();
+    uint64_t above = 0, room = 0;
+    int bucket = kBuckets, coldest_inside = kBuckets;
+    for (uint64_t capacity : capacities_bytes) {
+        room += capacity;
+        for (; bucket > 0; bucket--) {
+            uint64_t more = bytes_[static_cast<size_t>(bucket - 1)];
+            if (above + more > room) break;
+            above += more;
+            if (more > 0) coldest_inside = bucket - 1;
+        }
+        if (bucket == 0) break;  // the rest fits in here
+        // Between the coldest that fits and the hottest that does not.
+        rates_per_s_.push_back(coldest_inside == kBuckets
+                                   ? rate_at(bucket)
+                                   : std::sqrt(rate_at(coldest_inside) * rate_at(bucket)));
+    }
+    bytes_.fill(0);
+}
+
+float TierBoundaries::weight(HeatLedger::Rate rate) const {
+    float nearest = 0;
+    for (float boundary : rates_per_s_) {
+        float distance = std::log(rate.per_s / boundary);
+        float variance = 1 / (rate.observations + 0.5F) + 0.01F;
+        nearest = std::max(nearest, std::exp(-distance * distance / (2 * variance)));
+    }
+    return 1 + kNearest * nearest;
+}
+
+float HintChooser::worth_of(const tierd_extent& row, HeatLedger::Rate rate) const {
+    float cost = static_cast<float>(row.bytes) * std::sqrt(rate.per_s) * boundaries_.weight(rate);
+    return cost / ((rate.observations + 1) * (rate.observations + 2));
+}
+
 std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows, const HeatLedger& ledger,
                                               size_t budget, const std::function<bool(uint32_t)>& may) {
     candidates_.clear();
@@ -17,12 +73,13 @@ std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows
     for (uint32_t i = 0; i < looked_count_; i++) {
         uint32_t extent = (looked_first_ + i) % size;
         const tierd_extent& row = rows[extent];
+        HeatLedger::Rate rate = ledger.rate(extent);
+        if (rate.observations > 0) boundaries_.add(rate.per_s, row.bytes);
         bool mapped = row.state == TIERD_EXTENT_RESIDENT && (row.flags & TIERD_EXTENT_MAPPED) != 0;
         if (!mapped || ledger.exposed(extent) || !may(extent)) continue;
-        HeatLedger::Rate rate = ledger.rate(extent);
-        float gain = std::sqrt(rate.per_s) / ((rate.observations + 1) * (rate.observations + 2));
-        candidates_.push_back({gain, extent});
+        candidates_.push_back({worth_of(row, rate), extent});
     }
+    if (looked_first_ + looked_count_ >= size) boundaries_.finish(capacities_bytes_);
     size_t count = std::min(budget, candidates_.size());
     std::ranges::partial_sort(candidates_, candidates_.begin() + static_cast<std::ptrdiff_t>(count),
                               std::greater<>{}, &Candidate::worth);
@@ -34,10 +91,12 @@ void HintBudget::end_epoch(uint64_t wall_ns, uint64_t hints) {
     constexpr double kNew = 0.1;  // of an average over about ten epochs: faults come epochs after their hints
     if (wall_ns == 0) return;
     cost_share_ += kNew * (static_cast<double>(spent_ns_) / static_cast<double>(wall_ns) - cost_share_);
+    wait_share_ += kNew * (static_cast<double>(waited_ns_) / static_cast<double>(wall_ns) - wait_share_);
     hints_ += kNew * (static_cast<double>(hints) - hints_);
-    spent_ns_ = 0;
+    spent_ns_ = waited_ns_ = 0;
     // What so many cost tells how many may be; fewer hints than allowed tell nothing about a larger budget.
     double factor = cost_share_ > 0 ? share_of_core_ / cost_share_ : 1.2;
+    if (wait_share_ > 0) factor = std::min(factor, kMostWaitShare / wait_share_);
     bool used = hints_ > 0.5 * budget_;
     if (factor < 1 || used) budget_ *= std::clamp(factor, 0.8, 1.2);
     budget_ = std::clamp(budget_, kLeast, kMost);

@@ -1,15 +1,17 @@
 // hints.h - which extents to expose next, and how many may be in an epoch.
 //
-// Owns:      where in the table the search stands, and what hints were found to cost.
-// Invariant: an epoch exposes at most budget() extents, and the budget follows the measured CPU time so that hints
-//            cost at most `share_of_core`.
+// Owns:      where in the table the search stands, where tiers meet, and what hints were found to cost.
+// Invariant: an epoch exposes at most budget() extents, and the budget follows what was measured, so that hints cost tierd at
+//            most `share_of_core`, and make readers wait for at most kMostWaitShare of the time.
 // Callers:   the engine's thread only.
 //
 // What one more observation is worth: the variance of a rate's logarithm is about 1/n after n observations, so the
-// next takes away 1/((n+1)(n+2)); and to have misplaced an extent costs as often as it is touched. The
-// square root of the rate stands between ranking all extents equally well and knowing only the hottest.
+// next takes away 1/((n+1)(n+2)). To have misplaced an extent costs its bytes as often as it is touched: bytes times rate, of
+// which the square root of the rate stands between ranking all extents equally well and knowing only the hottest. And only
+// who may stand on the wrong side of a boundary between tiers can be misplaced: the nearer, the more it is worth.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -21,6 +23,25 @@
 
 namespace tierd {
 
+// At which rates extents fall from one tier into the next, were all placed by their rates.
+class TierBoundaries {
+  public:
+    // An extent that was looked at in this pass over the table.
+    void add(float rate_per_s, uint64_t bytes);
+    // The pass is over. `capacities_bytes`: of the memory tiers, the fastest first.
+    void finish(std::span<const uint64_t> capacities_bytes);
+    // By how much more it is worth to know this extent better: 1 far from every boundary, 1 + kNearest at one. What is known
+    // little about may be near from further away.
+    float weight(HeatLedger::Rate rate) const;
+    const std::vector<float>& rates_per_s() const { return rates_per_s_; }
+
+  private:
+    static constexpr float kNearest = 3;
+    static constexpr int kBuckets = 128;  // quarters of a doubling, from 2^-16 to 2^16 touches a second
+    std::array<uint64_t, kBuckets> bytes_{};
+    std::vector<float> rates_per_s_;
+};
+
 class HintChooser {
   public:
     static constexpr size_t kRowsAnEpoch = 4096;  // looked at: about 50 µs
@@ -29,6 +50,10 @@ class HintChooser {
     // which `may` says yes. Valid until the next call.
     std::span<const uint32_t> choose(std::span<const tierd_extent> rows, const HeatLedger& ledger,
                                      size_t budget, const std::function<bool(uint32_t)>& may);
+    // As of the next pass over the table.
+    void see_tiers(std::vector<uint64_t> capacities_bytes) {
+        capacities_bytes_ = std::move(capacities_bytes);
+    }
     // The rows that the last call looked at: [first, first + count), wrapping.
     uint32_t looked_first() const { return looked_first_; }
     uint32_t looked_count() const { return looked_count_; }
@@ -41,28 +66,38 @@ class HintChooser {
     uint32_t next_ = 0;
     uint32_t looked_first_ = 0;
     uint32_t looked_count_ = 0;
+    float worth_of(const tierd_extent& row, HeatLedger::Rate rate) const;
+
     std::vector<Candidate> candidates_;
     std::vector<uint32_t> chosen_;
+    std::vector<uint64_t> capacities_bytes_;
+    TierBoundaries boundaries_;
 };
 
 class HintBudget {
   public:
     static constexpr double kMost = 128;  // an epoch
+    static constexpr double kMostWaitShare = 0.02;
     explicit HintBudget(double share_of_core) : share_of_core_(share_of_core) {}
 
     void spent(uint64_t cpu_ns) { spent_ns_ += cpu_ns; }
+    // A thread stood still for so long, for having touched what was hinted.
+    void waited(uint64_t wait_ns) { waited_ns_ += wait_ns; }
     // An epoch is over: `wall_ns` of it, and `hints` extents were exposed in it.
     void end_epoch(uint64_t wall_ns, uint64_t hints);
     size_t budget() const { return static_cast<size_t>(budget_); }
     double cost_share() const { return cost_share_; }  // of one core, over the last seconds
+    double wait_share() const { return wait_share_; }  // of one thread's time, all waits added up
 
   private:
     static constexpr double kLeast = 2;
     double share_of_core_;
     double budget_ = 8;
     double cost_share_ = 0;
+    double wait_share_ = 0;
     double hints_ = 0;  // an epoch, over the last seconds
     uint64_t spent_ns_ = 0;
+    uint64_t waited_ns_ = 0;
 };
 
 }  // namespace tierd

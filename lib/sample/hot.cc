@@ -52,6 +52,7 @@ std::vector<HotRow> rows_by_extent(const std::string& model, const ExtentLayout&
         row.bytes = layout.bytes(index);
         row.heat = extents[index].heat;
         row.samples = extents[index].samples;
+        row.node = extents[index].node;
         rows.push_back(std::move(row));
     }
     return rows;
@@ -108,40 +109,53 @@ std::vector<HotRow> hot_rows(const std::string& model, const ExtentLayout& layou
     return rows;
 }
 
-void Readers::add(const std::string& model, const CodePlace& code, uint32_t pid, uint32_t tid,
+void Readers::add(const std::string& model, const CodePlace& code, uint32_t pid, uint32_t tid, int node,
                   double accesses) {
     bool full = code_.size() >= kMostRows;
     Count& count = code_[{model, full ? CodePlace{"[others]", 0} : code}];
     count.accesses += accesses;
     count.samples++;
-    add_thread(model, pid, tid, accesses);
+    add_thread(model, pid, tid, node, accesses);
 }
 
-void Readers::add_thread(const std::string& model, uint32_t pid, uint32_t tid, double accesses) {
+void Readers::add_thread(const std::string& model, uint32_t pid, uint32_t tid, int node, double accesses) {
     bool full = threads_.size() >= kMostRows;
-    CodePlace thread = full ? CodePlace{"[others]", 0} : CodePlace{fmt::format("{}/{}", pid, tid), tid};
-    Count& count = threads_[{model, thread}];
+    Count& count = threads_[{model, full ? ThreadPlace{} : ThreadPlace{pid, tid, node}}];
     count.accesses += accesses;
     count.samples++;
 }
 
 void Readers::decay(double factor) {
-    for (auto* counts : {&code_, &threads_}) {
-        for (auto& [key, count] : *counts) count.accesses *= factor;
-        std::erase_if(*counts, [](auto& entry) { return entry.second.accesses < 0.01; });
-    }
+    auto decay = [factor](auto& counts) {
+        for (auto& [key, count] : counts) count.accesses *= factor;
+        std::erase_if(counts, [](auto& entry) { return entry.second.accesses < 0.01; });
+    };
+    decay(code_);
+    decay(threads_);
 }
 
 std::vector<HotRow> Readers::rows(HotBy by) const {
     std::vector<HotRow> rows;
-    for (auto& [key, count] : by == HotBy::thread ? threads_ : code_) {
-        HotRow row;
-        row.model = key.first;
+    auto add_row = [&](const std::string& model, const Count& count) -> HotRow& {
+        HotRow& row = rows.emplace_back();
+        row.model = model;
         row.heat = count.accesses;
         row.samples = count.samples;
-        row.offset_bytes = key.second.offset_bytes;
-        (by == HotBy::thread ? row.name : row.object) = key.second.object;
-        rows.push_back(std::move(row));
+        return row;
+    };
+    if (by == HotBy::thread) {
+        for (auto& [key, count] : threads_) {
+            HotRow& row = add_row(key.first, count);
+            const ThreadPlace& thread = key.second;
+            row.name = thread.pid == 0 ? "[others]" : fmt::format("{}/{}", thread.pid, thread.tid);
+            row.node = thread.node;
+        }
+    } else {
+        for (auto& [key, count] : code_) {
+            HotRow& row = add_row(key.first, count);
+            row.object = key.second.object;
+            row.offset_bytes = key.second.offset_bytes;
+        }
     }
     sort_hot(rows);
     return rows;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "lib/sample/attribution.h"
+#include "lib/sample/cpu_nodes.h"
 
 namespace tierd {
 
@@ -30,11 +31,14 @@ struct HotRow {
     uint64_t bytes = 0;
     double heat = 0;  // decayed touches of whole extents; of a replay: accesses
     uint64_t samples = 0;
+    int node =
+        kNoNode;  // of a thread: the memory node of the processors that it ran on. Of an extent: reader_node()
 };
 
 struct ExtentHeat {
     double heat = 0;
     uint64_t samples = 0;
+    int node = kNoNode;
 };
 
 // Rows by tensor, layer, expert or extent of one file, hottest first. An extent that several tensors share gives each its
@@ -57,9 +61,10 @@ struct CodePlace {
 class Readers {
   public:
     static constexpr size_t kMostRows = 8192;
-    void add(const std::string& model, const CodePlace& code, uint32_t pid, uint32_t tid, double accesses);
-    // A thread alone, where the instruction isn't known.
-    void add_thread(const std::string& model, uint32_t pid, uint32_t tid, double accesses);
+    void add(const std::string& model, const CodePlace& code, uint32_t pid, uint32_t tid, int node,
+             double accesses);
+    // A thread alone, where the instruction isn't known. A thread that moves between nodes has a row for each.
+    void add_thread(const std::string& model, uint32_t pid, uint32_t tid, int node, double accesses);
     // Everything counts `factor` of what it did; rows that fall below a hundredth go.
     void decay(double factor);
     std::vector<HotRow> rows(HotBy by) const;  // function or thread
@@ -71,7 +76,12 @@ class Readers {
     };
     using Key = std::pair<std::string, CodePlace>;
     std::map<Key, Count> code_;
-    std::map<std::pair<std::string, CodePlace>, Count> threads_;
+    struct ThreadPlace {
+        uint32_t pid = 0, tid = 0;  // 0: all that came when there were too many rows
+        int node = kNoNode;
+        auto operator<=>(const ThreadPlace&) const = default;
+    };
+    std::map<std::pair<std::string, ThreadPlace>, Count> threads_;
 };
 
 }  // namespace tierd

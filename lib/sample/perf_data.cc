@@ -21,7 +21,8 @@ constexpr uint64_t kMagic = 0x32454c4946524550;         // "PERFILE2"
 constexpr uint64_t kMagicSwapped = 0x50455246494c4532;  // written on a machine of the other byte order
 constexpr uint32_t kAuxTrace = 71;                      // a user record that data follows
 constexpr uint32_t kCompressed = 81, kCompressed2 = 83;
-constexpr uint64_t kSmallestAttr = 64;  // PERF_ATTR_SIZE_VER0
+constexpr uint16_t kBuildId = 1u << 14;  // PERF_RECORD_MISC_MMAP_BUILD_ID, Linux 5.12
+constexpr uint64_t kSmallestAttr = 64;   // PERF_ATTR_SIZE_VER0
 constexpr size_t kMostAttrs = 4096;
 
 struct FileSection {
@@ -137,7 +138,7 @@ class PerfDataReader {
                 return fail(Code::unsupported, "read perf.data", {}, "it is compressed: record without -z");
             counters_.records++;
             auto body = file_.subspan(at + sizeof header, header.size - sizeof header);
-            on_record(header.type, body);
+            on_record(header, body);
             at += header.size;
             uint64_t behind = 0;
             if (header.type == kAuxTrace && body.size() >= 8)
@@ -148,9 +149,11 @@ class PerfDataReader {
         return {};
     }
 
-    void on_record(uint32_t type, std::span<const std::byte> body) {
+    void on_record(const perf_event_header& header, std::span<const std::byte> body) {
+        const uint32_t type = header.type;
         if (type == PERF_RECORD_SAMPLE) on_sample(body);
-        if (type == PERF_RECORD_MMAP || type == PERF_RECORD_MMAP2) on_mmap(body, type == PERF_RECORD_MMAP2);
+        if (type == PERF_RECORD_MMAP || type == PERF_RECORD_MMAP2)
+            on_mmap(body, type == PERF_RECORD_MMAP2, (header.misc & kBuildId) == 0);
         if (type == PERF_RECORD_FORK || type == PERF_RECORD_EXIT) on_task(body, type == PERF_RECORD_FORK);
         if (type == PERF_RECORD_LOST && body.size() >= 16) counters_.lost += at<uint64_t>(body, 8);
         if (type == PERF_RECORD_LOST_SAMPLES && body.size() >= 8) counters_.lost += at<uint64_t>(body, 0);
@@ -205,7 +208,7 @@ class PerfDataReader {
         return body.size() < from_end ? 0 : at<uint64_t>(body, body.size() - from_end);
     }
 
-    void on_mmap(std::span<const std::byte> body, bool second) {
+    void on_mmap(std::span<const std::byte> body, bool second, bool has_inode) {
         const size_t name_at = second ? 64 : 32;
         if (body.size() <= name_at || !visitor_.mmap) return;
         const char* name = reinterpret_cast<const char*>(body.data()) + name_at;
@@ -216,6 +219,9 @@ class PerfDataReader {
         mapping.offset_bytes = at<uint64_t>(body, 24);
         mapping.path.assign(name, ::strnlen(name, body.size() - name_at));
         mapping.time_ns = time_behind(body);
+        if (second && has_inode)
+            mapping.inode = fmt::format("{}:{}:{}", at<uint32_t>(body, 32), at<uint32_t>(body, 36),
+                                        at<uint64_t>(body, 40));
         visitor_.mmap(mapping);
     }
 

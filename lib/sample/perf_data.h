@@ -27,6 +27,8 @@ struct PerfMmap {
     uint64_t length_bytes = 0;
     uint64_t offset_bytes = 0;
     std::string path;
+    std::string
+        inode;  // "0:31:4711", device and inode; empty where it was recorded with build ids in their place
 };
 
 struct PerfDataVisitor {

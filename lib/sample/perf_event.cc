@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <ctime>
 #include <fstream>
 
@@ -42,7 +43,7 @@ static std::unexpected<Error> explain(int error, const perf_event_attr& attr, pi
             "kernel.perf_event_paranoid is {}: give tierd CAP_PERFMON, or set it to {} with `sysctl "
             "kernel.perf_event_paranoid={}`",
             perf_paranoid(), thread == kEveryProcess ? 0 : 1, thread == kEveryProcess ? 0 : 1);
-    } else if (error == ENOENT || error == ENODEV || error == EOPNOTSUPP) {
+    } else if (error == ENOENT || error == ENODEV || error == ENODATA || error == EOPNOTSUPP) {
         why.code = Code::unsupported;
         why.hint =
             attr.precise_ip > 0
@@ -63,11 +64,22 @@ static std::unexpected<Error> explain(int error, const perf_event_attr& attr, pi
     return std::unexpected(std::move(why));
 }
 
-Result<Fd> open_event(const perf_event_attr& attr, pid_t thread, int cpu, const std::string& name) {
+Result<Fd> open_event(const perf_event_attr& attr, pid_t thread, int cpu, const std::string& name,
+                      int leader) {
     perf_event_attr copy = attr;
-    long fd = ::syscall(SYS_perf_event_open, &copy, thread, cpu, -1, PERF_FLAG_FD_CLOEXEC);
+    long fd = ::syscall(SYS_perf_event_open, &copy, thread, cpu, leader, PERF_FLAG_FD_CLOEXEC);
     if (fd < 0) return explain(errno, attr, thread, name);
     return Fd(static_cast<int>(fd));
+}
+
+Result<uint64_t> named_event(const std::string& pmu, const std::string& event, const std::string& root) {
+    std::ifstream in(root + "/bus/event_source/devices/" + pmu + "/events/" + event);
+    std::string text;
+    std::getline(in, text);
+    unsigned code = 0, mask = 0;
+    if (std::sscanf(text.c_str(), "event=%x,umask=%x", &code, &mask) != 2 || code > 0xff || mask > 0xff)
+        return fail(Code::unsupported, "find event", pmu + "/" + event, "the kernel names no such event");
+    return uint64_t{mask} << 8 | code;
 }
 
 Result<uint32_t> pmu_type(const std::string& name) {

@@ -2,6 +2,7 @@
 
 #include <linux/perf_event.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -11,7 +12,6 @@ namespace {
 
 // Everything up to the last field that is of use; what stands behind it need not be known.
 constexpr uint64_t kLastOfUse = PERF_SAMPLE_PHYS_ADDR;
-constexpr uint64_t kWeightStruct = 1u << 24;  // PERF_SAMPLE_WEIGHT_STRUCT, Linux 5.12
 
 // Takes values from the front; `good` turns false, and stays so, when there are too few bytes.
 struct Cursor {
@@ -61,6 +61,10 @@ void skip_branches(Cursor& in, const SampleFormat& format) {
     in.skip_array(count, 24);
 }
 
+uint32_t saturated(uint64_t cycles) {
+    return static_cast<uint32_t>(std::min<uint64_t>(cycles, UINT32_MAX));
+}
+
 // The fields between the period and the weight, none of which is of use here.
 void skip_middle(Cursor& in, const SampleFormat& format) {
     const uint64_t fields = format.fields;
@@ -75,7 +79,7 @@ void skip_middle(Cursor& in, const SampleFormat& format) {
 }  // namespace
 
 bool is_readable(const SampleFormat& format) {
-    bool both = (format.fields & PERF_SAMPLE_WEIGHT) != 0 && (format.fields & kWeightStruct) != 0;
+    bool both = (format.fields & PERF_SAMPLE_WEIGHT) != 0 && (format.fields & kSampleWeightStruct) != 0;
     return !both && (format.read_format & ~uint64_t{31}) == 0;
 }
 
@@ -101,9 +105,12 @@ bool parse_sample(std::span<const std::byte> body, const SampleFormat& format, A
     }
     if (fields & PERF_SAMPLE_PERIOD) out.period = in.take<uint64_t>();
     skip_middle(in, format);
-    // WEIGHT_STRUCT keeps the latency in the low half; what stands above depends on the processor.
-    if (fields & (PERF_SAMPLE_WEIGHT | kWeightStruct))
-        out.latency_cycles = static_cast<uint32_t>(in.take<uint64_t>());
+    if (fields & PERF_SAMPLE_WEIGHT) out.latency_cycles = saturated(in.take<uint64_t>());
+    if (fields & kSampleWeightStruct) {
+        out.latency_cycles = in.take<uint32_t>();
+        out.whole_cycles = in.take<uint16_t>();
+        in.skip(2);  // depends on the processor
+    }
     if (fields & PERF_SAMPLE_DATA_SRC) out.data_source = in.take<uint64_t>();
     if (fields & PERF_SAMPLE_TRANSACTION) in.skip(8);
     if (fields & PERF_SAMPLE_REGS_INTR) skip_registers(in, format.interrupt_registers);

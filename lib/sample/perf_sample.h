@@ -14,6 +14,9 @@
 
 namespace tierd {
 
+// PERF_SAMPLE_WEIGHT_STRUCT of Linux 5.12, which older headers lack: three latencies in the place of one weight.
+inline constexpr uint64_t kSampleWeightStruct = 1u << 24;
+
 // What an event put into its samples.
 struct SampleFormat {
     uint64_t fields = 0;       // PERF_SAMPLE_*

@@ -57,7 +57,7 @@ PerfSource::PerfSource(const PerfSourceConfig& config) : config_(config) {
 Result<std::unique_ptr<PerfSource>> PerfSource::open(const PerfSourceConfig& config) {
     std::unique_ptr<PerfSource> source(new PerfSource(config));
     if (auto opened = source->open_everywhere(); !opened) return std::unexpected(opened.error());
-    source->resume();
+    source->set_recording(true);
     return source;
 }
 
@@ -75,7 +75,7 @@ Result<void> PerfSource::open_everywhere() {
 Result<void> PerfSource::open_on_cpu(int cpu, const std::vector<pid_t>& threads) {
     int owner = -1;
     for (pid_t thread : threads) {
-        auto event = open_event(config_.attr, thread, cpu, config_.name);
+        auto event = open_one(thread, cpu);
         if (!event && event.error().code == Code::gone) continue;  // it ended meanwhile
         if (!event) return std::unexpected(event.error());
         if (owner < 0) {
@@ -87,6 +87,17 @@ Result<void> PerfSource::open_on_cpu(int cpu, const std::vector<pid_t>& threads)
         events_.push_back(std::move(*event));
     }
     return owner >= 0 ? Result<void>{} : fail(Code::gone, "sample process", std::to_string(config_.process));
+}
+
+Result<Fd> PerfSource::open_one(pid_t thread, int cpu) {
+    if (!config_.leader) return open_event(config_.attr, thread, cpu, config_.name);
+    perf_event_attr first = *config_.leader;
+    first.inherit = config_.attr.inherit;
+    auto leader = open_event(first, thread, cpu, config_.name);
+    if (!leader) return leader;
+    auto event = open_event(config_.attr, thread, cpu, config_.name, leader->get());
+    if (event) leaders_.push_back(std::move(*leader));
+    return event;
 }
 
 Result<void> PerfSource::add_ring(const Fd& event) {
@@ -151,11 +162,11 @@ Result<void> PerfSource::set_period(uint64_t period) {
     return {};
 }
 
-void PerfSource::pause() {
-    for (const Fd& event : events_) ::ioctl(event.get(), PERF_EVENT_IOC_DISABLE, 0);
-}
-void PerfSource::resume() {
-    for (const Fd& event : events_) ::ioctl(event.get(), PERF_EVENT_IOC_ENABLE, 0);
+void PerfSource::set_recording(bool on) {
+    for (const Fd& leader : leaders_)
+        ::ioctl(leader.get(), on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0);
+    for (const Fd& event : events_)
+        ::ioctl(event.get(), on ? PERF_EVENT_IOC_ENABLE : PERF_EVENT_IOC_DISABLE, 0);
 }
 
 }  // namespace tierd

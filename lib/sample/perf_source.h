@@ -9,6 +9,7 @@
 #include <linux/perf_event.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "lib/base/fd.h"
@@ -19,11 +20,12 @@
 namespace tierd {
 
 struct PerfSourceConfig {
-    std::string name;                  // for people
-    perf_event_attr attr{};            // see sampling_attr()
-    pid_t process = -1;                // all its threads, those to come too; -1: every process
-    uint64_t ring_bytes = 512 * 1024;  // for each CPU; a power of two of pages
-    bool this_thread = false;          // the calling thread alone, on any CPU; for measuring and tests
+    std::string name;                       // for people
+    perf_event_attr attr{};                 // see sampling_attr()
+    std::optional<perf_event_attr> leader;  // an event that must lead its group; it only counts
+    pid_t process = -1;                     // all its threads, those to come too; -1: every process
+    uint64_t ring_bytes = 512 * 1024;       // for each CPU; a power of two of pages
+    bool this_thread = false;               // the calling thread alone, on any CPU; for measuring and tests
 };
 
 class PerfSource final : public SampleSource {
@@ -37,9 +39,7 @@ class PerfSource final : public SampleSource {
     Result<void> set_period(uint64_t period) override;
     uint64_t period() const override { return config_.attr.sample_period; }
 
-    // Stops and goes on, without closing: between the two nothing is recorded.
-    void pause();
-    void resume();
+    void set_recording(bool on) override;
 
   private:
     struct Ring {
@@ -49,11 +49,13 @@ class PerfSource final : public SampleSource {
     explicit PerfSource(const PerfSourceConfig& config);
     Result<void> open_everywhere();
     Result<void> open_on_cpu(int cpu, const std::vector<pid_t>& threads);
+    Result<Fd> open_one(pid_t thread, int cpu);
     Result<void> add_ring(const Fd& event);
     void on_record(uint32_t type, std::span<const std::byte> body, const Sink& sink);
 
     PerfSourceConfig config_;
     SampleFormat format_;
+    std::vector<Fd> leaders_;
     std::vector<Fd> events_;
     std::vector<Ring> rings_;
     SourceCounters counters_;

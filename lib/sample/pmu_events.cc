@@ -4,6 +4,7 @@
 #include <perfmon/pfmlib.h>
 #include <perfmon/pfmlib_perf_event.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "lib/sample/perf_event.h"
@@ -63,6 +64,35 @@ const char* pmu_use_name(PmuUse use) noexcept {
             return "stores";
     }
     return "unknown";
+}
+
+std::optional<PmuUse> pmu_use(std::string_view word) noexcept {
+    for (PmuUse use : {PmuUse::loads, PmuUse::l3_misses, PmuUse::local_memory, PmuUse::remote_memory,
+                       PmuUse::far_memory, PmuUse::stores}) {
+        std::string name = pmu_use_name(use);
+        std::ranges::replace(name, ' ', '_');
+        if (name == word) return use;
+    }
+    return std::nullopt;
+}
+
+bool is_of_use(PmuUse use, const AccessRecord& record) noexcept {
+    const DataSource source = data_source_of(record.data_source);
+    switch (use) {
+        case PmuUse::loads:
+            return !is_store(record.data_source);
+        case PmuUse::l3_misses:
+            return source != DataSource::cache && source != DataSource::unknown;
+        case PmuUse::local_memory:
+            return source == DataSource::local_memory || source == DataSource::memory_cache;
+        case PmuUse::remote_memory:
+            return source == DataSource::remote_memory;
+        case PmuUse::far_memory:
+            return source == DataSource::cxl || source == DataSource::persistent;
+        case PmuUse::stores:
+            return is_store(record.data_source);
+    }
+    return false;
 }
 
 std::span<const PmuEvent> pmu_events() {

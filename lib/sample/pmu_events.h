@@ -8,11 +8,13 @@
 
 #include <linux/perf_event.h>
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "lib/base/result.h"
+#include "lib/sample/record.h"
 
 namespace tierd {
 
@@ -25,7 +27,11 @@ enum class PmuUse : uint8_t {
     far_memory,     // loads from memory behind a link: CXL, persistent memory
     stores,
 };
-const char* pmu_use_name(PmuUse use) noexcept;
+const char* pmu_use_name(PmuUse use) noexcept;  // "l3 misses"
+// As the configuration writes them: "l3_misses"; nothing for any other word.
+std::optional<PmuUse> pmu_use(std::string_view word) noexcept;
+// True when the record is what was asked for, of a source that records accesses of every kind (IBS, SPE).
+bool is_of_use(PmuUse use, const AccessRecord& record) noexcept;
 
 struct PmuEvent {
     std::string_view pmu;  // libpfm4's name of the processor's core PMU

@@ -32,6 +32,11 @@ Result<std::shared_ptr<const SampledFile>> read_file(const std::string& path, ui
     return std::shared_ptr<const SampledFile>(std::move(file));
 }
 
+// As the kernel names memory that tierd serves weights from: arena_store.cc makes it.
+bool is_arena_path(const std::string& path) {
+    return path.starts_with("/memfd:tierd-arena") || path.starts_with("/arena-");
+}
+
 class PerfReplay {
   public:
     explicit PerfReplay(const ReplayConfig& config) : config_(config) {}
@@ -57,13 +62,17 @@ class PerfReplay {
 
   private:
     void on_mmap(const PerfMmap& mmap) {
-        if (!config_.is_weights(mmap.path)) {
+        auto served = config_.served.find(mmap.inode);
+        const bool from_tierd = served != config_.served.end();
+        if (!from_tierd && !config_.is_weights(mmap.path)) {
+            if (is_arena_path(mmap.path)) result_.unknown_arenas++;
             code_.add(mmap.pid, mmap.address, mmap.length_bytes, mmap.offset_bytes, mmap.path);
             // Whatever stands there now is no longer weights.
             book_.remove(mmap.pid, mmap.address, mmap.length_bytes, mmap.time_ns);
             return;
         }
-        auto file = file_of(mmap.path);
+        auto file = from_tierd ? file_of(served->second.path, served->second.extent_bytes)
+                               : file_of(mmap.path, config_.extent_bytes);
         if (file == nullptr) return;
         book_.add(mmap.pid, {.address = mmap.address,
                              .length_bytes = mmap.length_bytes,
@@ -72,10 +81,10 @@ class PerfReplay {
                              .file = std::move(file)});
     }
 
-    std::shared_ptr<const SampledFile> file_of(const std::string& path) {
+    std::shared_ptr<const SampledFile> file_of(const std::string& path, uint64_t extent_bytes) {
         auto known = files_.find(path);
         if (known != files_.end()) return known->second;
-        auto read = read_file(path, result_.files.size(), config_.extent_bytes);
+        auto read = read_file(path, result_.files.size(), extent_bytes);
         if (!read) result_.unopened.push_back(path);
         auto file = read ? *read : nullptr;
         files_[path] = file;
@@ -96,10 +105,12 @@ class PerfReplay {
         extent.heat += accesses;
         extent.samples++;
         CodePlace code = code_.find(record.pid, record.instruction, record.time_ns);
-        result_.readers.add(place.file->name, code, record.pid, record.tid, accesses);
+        result_.readers.add(place.file->name, code, record.pid, record.tid, cpus_.node_of(record.cpu),
+                            accesses);
     }
 
     const ReplayConfig& config_;
+    CpuNodes cpus_ = CpuNodes::read();  // of this machine: where it was recorded, as a rule
     AddressBook book_{true};
     std::shared_ptr<const AddressMap> map_;
     CodeMap code_{false};

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,11 +31,19 @@ struct Replay {
     uint64_t attributed = 0;
     uint64_t elsewhere = 0;             // records whose address is in no weight file
     std::vector<std::string> unopened;  // weight files that were mapped, but can't be read now
+    uint64_t unknown_arenas = 0;        // mappings of tierd's memory, of which is not known what it stood for
+};
+
+// A weight file that an engine had mapped from tierd's memory.
+struct ServedFile {
+    std::string path;
+    uint64_t extent_bytes = 0;
 };
 
 struct ReplayConfig {
     uint64_t extent_bytes = 2u << 20;
     std::function<bool(const std::string& path)> is_weights;  // which mapped files are meant
+    std::map<std::string, ServedFile> served;  // by PerfMmap::inode: what tierd's memory stood for
 };
 
 // True for *.gguf and *.safetensors, and for the paths and names in `more`.

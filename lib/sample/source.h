@@ -35,6 +35,8 @@ class SampleSource {
     // One record for every `period` accesses from now on. Errors: what the kernel refused; the period stays.
     virtual Result<void> set_period(uint64_t period) = 0;
     virtual uint64_t period() const = 0;
+    // Stops recording, or goes on; without closing anything.
+    virtual void set_recording(bool on) = 0;
 };
 
 }  // namespace tierd

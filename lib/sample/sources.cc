@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <fstream>
-
 #include "lib/sample/perf_event.h"
 #include "lib/sample/period.h"
 #include "lib/sample/pmu_events.h"
+#include "lib/sample/spe_source.h"
+#include "lib/tier/sysfs.h"
 
 namespace tierd {
 
@@ -20,33 +20,49 @@ bool exists(const std::string& path) {
     return ::access(path.c_str(), F_OK) == 0;
 }
 
-std::string first_word(const std::string& path) {
-    std::ifstream in(path);
-    std::string word;
-    in >> word;
-    return word;
-}
-
-void want_memory_fields(perf_event_attr& attr) {
-    attr.sample_type |= PERF_SAMPLE_WEIGHT | PERF_SAMPLE_DATA_SRC | PERF_SAMPLE_PHYS_ADDR;
-}
-
-// Physical addresses are for the privileged; without them the rest is as good.
-Result<void> try_open(perf_event_attr& attr, const std::string& name) {
-    auto opened = open_event(attr, kEveryProcess, 0, name);
-    if (!opened && opened.error().code == Code::denied) {
-        attr.sample_type &= ~uint64_t{PERF_SAMPLE_PHYS_ADDR};
-        opened = open_event(attr, kEveryProcess, 0, name);
+// What the kernel may refuse is left out, the least useful first: physical addresses are for the privileged, and Linux before
+// 5.12 has one weight in the place of three latencies.
+Result<void> try_open(PerfSourceConfig& config) {
+    const uint64_t wanted = config.attr.sample_type | PERF_SAMPLE_DATA_SRC;
+    Result<void> refused;
+    for (uint64_t fields :
+         {kSampleWeightStruct | PERF_SAMPLE_PHYS_ADDR, kSampleWeightStruct,
+          uint64_t{PERF_SAMPLE_WEIGHT | PERF_SAMPLE_PHYS_ADDR}, uint64_t{PERF_SAMPLE_WEIGHT}}) {
+        config.attr.sample_type = wanted | fields;
+        auto leader =
+            config.leader ? open_event(*config.leader, kEveryProcess, 0, config.name) : Result<Fd>(Fd());
+        if (!leader) return std::unexpected(leader.error());
+        auto opened = open_event(config.attr, kEveryProcess, 0, config.name, leader->get());
+        if (opened) return {};
+        if (refused) refused = std::unexpected(opened.error());
     }
-    return opened ? Result<void>{} : std::unexpected(opened.error());
+    return refused;
 }
 
-Result<PerfSourceConfig> pebs() {
+// On Sapphire Rapids and later the kernel takes loads by latency only behind an event that it names mem-loads-aux.
+std::optional<perf_event_attr> leader_of(PmuUse use, const perf_event_attr& attr) {
+    auto code = named_event("cpu", "mem-loads-aux");
+    if (use != PmuUse::loads || !code) return std::nullopt;
+    perf_event_attr leader{};
+    leader.size = sizeof leader;
+    leader.type = attr.type;
+    leader.config = *code;
+    leader.disabled = 1;
+    leader.use_clockid = attr.use_clockid;  // the kernel takes events of one clock only into a group
+    leader.clockid = attr.clockid;
+    leader.exclude_kernel = attr.exclude_kernel;
+    leader.exclude_hv = attr.exclude_hv;
+    return leader;
+}
+
+Result<PerfSourceConfig> pebs(PmuUse use) {
     auto library = PmuLibrary::make();
     if (!library) return std::unexpected(library.error());
-    auto event = library->event_for(PmuUse::loads);
+    auto event = library->event_for(use);
     if (!event) return std::unexpected(event.error());
     std::string name(event->name);
+    if (event->precise == 0)
+        return fail(Code::unsupported, "sample", name, "this processor only counts it, without addresses");
     auto encoded = library->encode(name);
     if (!encoded) return std::unexpected(encoded.error());
     PerfSourceConfig config;
@@ -54,8 +70,8 @@ Result<PerfSourceConfig> pebs() {
     config.attr = sampling_attr(encoded->type, encoded->config, kFirstPeriod);
     config.attr.config1 = encoded->config1;
     config.attr.precise_ip = event->precise & 3u;
-    want_memory_fields(config.attr);
-    if (auto opened = try_open(config.attr, name); !opened) return std::unexpected(opened.error());
+    config.leader = leader_of(use, config.attr);
+    if (auto opened = try_open(config); !opened) return std::unexpected(opened.error());
     return config;
 }
 
@@ -69,8 +85,7 @@ Result<PerfSourceConfig> ibs() {
     config.attr = sampling_attr(*type, 1u << 19, kFirstIbsPeriod);
     config.attr.exclude_kernel = 0;
     config.attr.exclude_hv = 0;
-    want_memory_fields(config.attr);
-    if (auto opened = try_open(config.attr, config.name); !opened) return std::unexpected(opened.error());
+    if (auto opened = try_open(config); !opened) return std::unexpected(opened.error());
     return config;
 }
 
@@ -87,47 +102,53 @@ SourceOffer hardware(const std::string& name, const std::string& tells) {
     return offer;
 }
 
-std::string why_no_spe() {
-    if (!exists("/sys/bus/event_source/devices/arm_spe_0"))
-        return "only Arm processors have it, and this one shows none";
-    return "its records come as packets of the processor's own in an AUX buffer, which tierd does not read; "
-           "hint serves";
-}
-
-std::string why_no_damon() {
-    const std::string admin = "/sys/kernel/mm/damon/admin/kdamonds";
-    if (!exists(admin)) return "the kernel has no DAMON (CONFIG_DAMON_SYSFS, CONFIG_DAMON_PADDR)";
-    std::string count = first_word(admin + "/nr_kdamonds");
-    if (count != "0")
-        return fmt::format("its control files are for one user, and another has set up {} of its threads",
-                           count);
-    return "it looks at one page of a region at a time, and an arena's small pages lie scattered in physical "
-           "memory: "
-           "regions of the size of an extent would be as many as pages";
-}
-
-std::string why_no_idle() {
-    if (!exists("/sys/kernel/mm/page_idle/bitmap"))
-        return "the kernel has no idle page tracking (CONFIG_IDLE_PAGE_TRACKING)";
-    return "it tells whether a page was touched, for 512 pages an extent: hint asks for less and tells when";
+SourceOffer spe(const std::string& tells) {
+    SourceOffer offer;
+    offer.name = "spe";
+    offer.tells = tells;
+    if (!exists("/sys/bus/event_source/devices/arm_spe_0")) {
+        offer.why_not = "only Arm processors have it, and this one shows none";
+        return offer;
+    }
+    auto opened = SpeSource::open(false);
+    offer.available = opened.has_value();
+    opened ? offer.event = (*opened)->name() : offer.why_not = opened.error().text();
+    return offer;
 }
 
 }  // namespace
 
-Result<PerfSourceConfig> hardware_source(const std::string& name) {
-    if (name == "pebs") return pebs();
+Result<PerfSourceConfig> hardware_source(const std::string& name, PmuUse use) {
+    if (name == "pebs") return pebs(use);
     if (name == "ibs") return ibs();
     return fail(Code::bad_config, "use source", name, "hardware sources are pebs and ibs");
+}
+
+std::string why_no_damon(const std::string& root) {
+    const std::string admin = root + "/kernel/mm/damon/admin/kdamonds";
+    if (!exists(admin)) return "the kernel has no DAMON (CONFIG_DAMON_SYSFS, CONFIG_DAMON_PADDR)";
+    std::string count = read_sysfs_line(admin + "/nr_kdamonds");
+    if (count != "0")
+        return fmt::format("its control files are for one user, and another has set up {} of its threads",
+                           count.empty() ? "some" : count);
+    return "it looks at one page of a region at a time, and an arena's small pages lie scattered in physical "
+           "memory: regions of the size of an extent would be as many as pages";
+}
+
+std::string why_no_idle(const std::string& root) {
+    if (!exists(root + "/kernel/mm/page_idle/bitmap"))
+        return "the kernel has no idle page tracking (CONFIG_IDLE_PAGE_TRACKING)";
+    return "it tells whether a page was touched, for 512 pages an extent: hint asks for less and tells when";
 }
 
 std::vector<SourceOffer> discover_sources() {
     const std::string precise = "instruction, thread, address, latency, kind of memory";
     return {hardware("pebs", precise),
             hardware("ibs", precise),
-            {"spe", precise, false, why_no_spe(), ""},
+            spe(precise),
             {"hint", "extent and thread of a touch", true, "", "minor faults"},
-            {"damon", "touched or not, by region", false, why_no_damon(), ""},
-            {"idle", "touched or not, by page", false, why_no_idle(), ""}};
+            {"damon", "touched or not, by region", false, why_no_damon("/sys"), ""},
+            {"idle", "touched or not, by page", false, why_no_idle("/sys"), ""}};
 }
 
 uint64_t measure_source_cost_ns(PerfSourceConfig config) {
@@ -147,7 +168,7 @@ uint64_t measure_source_cost_ns(PerfSourceConfig config) {
         }
     };
     uint64_t cost_ns = measure_record_cost_ns(
-        work, [&](bool on) { on ? (*source)->resume() : (*source)->pause(); },
+        work, [&](bool on) { (*source)->set_recording(on); },
         [&] {
             (*source)->drain([&](const AccessRecord&) { records++; });
             return records;

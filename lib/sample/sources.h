@@ -11,6 +11,7 @@
 
 #include "lib/base/result.h"
 #include "lib/sample/perf_source.h"
+#include "lib/sample/pmu_events.h"
 
 namespace tierd {
 
@@ -24,9 +25,12 @@ struct SourceOffer {
 };
 
 std::vector<SourceOffer> discover_sources();
+// Why these two, which the kernel may have, are not used. `root`: "/sys".
+std::string why_no_damon(const std::string& root);
+std::string why_no_idle(const std::string& root);
 
 // "pebs" or "ibs", for every process, not yet sampled for longer than it took to see that it works. Errors: why not.
-Result<PerfSourceConfig> hardware_source(const std::string& name);
+Result<PerfSourceConfig> hardware_source(const std::string& name, PmuUse use = PmuUse::loads);
 
 // What a record of it costs the thread that is sampled, found out on this one: loads of memory, with and without. Takes some
 // ten ms.

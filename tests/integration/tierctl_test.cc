@@ -182,7 +182,7 @@ BOOST_AUTO_TEST_CASE(sources_say_what_is_used_and_why_not_the_better_one) {
     Setup setup;
     Outcome sources = setup.run({"sources"});
     BOOST_TEST(sources.status == 0, sources.err);
-    BOOST_TEST(contains(line_with(sources.out, "hint"), "yes   minor faults     1200     0  0.75 %"),
+    BOOST_TEST(contains(line_with(sources.out, "hint"), "yes   minor faults     1200     0  0.75 %  0.00 %"),
                sources.out);
     BOOST_TEST(contains(line_with(sources.out, "pebs"), "no such precise event"), sources.out);
 }

@@ -148,6 +148,9 @@ BOOST_AUTO_TEST_CASE(models_sessions_and_tiers_are_lists) {
     BOOST_TEST(sessions["sessions"][0]["pid"] == 4242);
     BOOST_TEST(sessions["sessions"][0]["command"] == "llama-server");
     BOOST_TEST(served.ask("GET", "/v1/sources").parsed()["sources"][1]["used"] == true);
+    BOOST_TEST(served.ask("PUT", "/v1/sources", R"({"paused": true})").parsed()["sources"].size() == 2u);
+    for (const char* wrong : {"", "{}", R"({"paused": 1})", R"({"paused": true, "x": 1})", "[true]"})
+        check_error(served.ask("PUT", "/v1/sources", wrong), 400, "bad_input");
     BOOST_TEST(served.ask("GET", "/v1/hot/expert").parsed()["rows"][0]["heat"] == 12.5);
     check_error(served.ask("GET", "/v1/hot/colour"), 400, "bad_input");
     BOOST_TEST(served.ask("GET", "/v1/models/gemma.gguf/heatmap").parsed()["extents"].size() == 3u);

@@ -134,6 +134,10 @@ class FakeControl : public Control {
         note("sources");
         return offered;
     }
+    Result<std::vector<SourceStatus>> pause_sources(bool paused) override {
+        note(paused ? "pause sources" : "resume sources");
+        return offered;
+    }
     Result<std::vector<HotRow>> hot(const std::string& by) override {
         note("hot " + by);
         if (!hot_by(by)) return fail(Code::bad_input, "show what is hot by", by, "by tensor, layer, ...");

@@ -14,6 +14,7 @@ namespace tierd {
 namespace {
 
 constexpr double kSpanS = 10 / 0.693147;
+constexpr uint32_t kExtentBytes = 2u << 20;
 double heat(const HeatLedger& ledger, uint32_t extent, uint64_t now_ns) {
     return ledger.estimate(extent, now_ns).heat / 65536.0;
 }
@@ -78,6 +79,7 @@ BOOST_AUTO_TEST_CASE(only_mapped_extents_that_are_allowed_are_chosen_and_never_m
     for (uint32_t i = 0; i < 100; i++) {
         rows[i].state = i % 2 == 0 ? TIERD_EXTENT_RESIDENT : TIERD_EXTENT_ABSENT;
         rows[i].flags = i % 4 == 0 ? TIERD_EXTENT_MAPPED : 0;
+        rows[i].bytes = kExtentBytes;
     }
     ledger.expose(8, 1, true);
     auto chosen = chooser.choose(rows, ledger, 1000, [](uint32_t extent) { return extent != 12; });
@@ -91,7 +93,8 @@ BOOST_AUTO_TEST_CASE(a_large_table_is_looked_at_a_part_each_epoch_and_all_of_it_
     HeatLedger ledger;
     HintChooser chooser;
     std::vector<tierd_extent> rows(3 * HintChooser::kRowsAnEpoch);
-    for (auto& row : rows) row.state = TIERD_EXTENT_RESIDENT, row.flags = TIERD_EXTENT_MAPPED;
+    for (auto& row : rows)
+        row.state = TIERD_EXTENT_RESIDENT, row.flags = TIERD_EXTENT_MAPPED, row.bytes = kExtentBytes;
     std::vector<bool> seen(rows.size());
     for (int epoch = 0; epoch < 3; epoch++)
         for (uint32_t extent : chooser.choose(rows, ledger, rows.size(), [](uint32_t) { return true; }))
@@ -122,6 +125,89 @@ BOOST_AUTO_TEST_CASE(the_budget_follows_the_measured_cost) {
     BOOST_TEST(idle.budget() == before);
 }
 
+BOOST_AUTO_TEST_CASE(the_budget_falls_when_readers_wait_long_for_hints) {
+    HintBudget budget(0.01);
+    for (int epoch = 0; epoch < 300; epoch++) {
+        budget.spent(budget.budget() * 20'000);
+        budget.waited(budget.budget() * 400'000);  // on a busy machine each wake-up takes its time
+        budget.end_epoch(100 * kNsPerMs, budget.budget());
+    }
+    BOOST_TEST(budget.wait_share() <= 0.025);
+    BOOST_TEST(budget.budget() >= 4u);
+    BOOST_TEST(budget.budget() <= 6u);
+}
+
+BOOST_AUTO_TEST_CASE(tiers_meet_where_their_capacities_end) {
+    TierBoundaries boundaries;
+    // 100 extents, the one with number i touched i times a second; room for 20 in the first tier, 30 more in the second.
+    auto pass = [&](std::vector<uint64_t> extents) {
+        for (int i = 1; i <= 100; i++) boundaries.add(static_cast<float>(i), kExtentBytes);
+        for (uint64_t& capacity : extents) capacity *= kExtentBytes;
+        boundaries.finish(extents);
+        return boundaries.rates_per_s();
+    };
+    auto rates = pass({20, 30, 100});
+    BOOST_REQUIRE(rates.size() == 2u);
+    BOOST_TEST(rates[0] == 80.0F, boost::test_tools::tolerance(0.2F));
+    BOOST_TEST(rates[1] == 50.0F, boost::test_tools::tolerance(0.2F));
+    BOOST_TEST(pass({100}).empty());  // all fits: nothing can be misplaced
+    BOOST_TEST(pass({}).empty());
+    BOOST_TEST(pass({0}).size() == 1u);
+    rates = pass({20});
+    BOOST_REQUIRE(rates.size() == 1u);
+    auto weight = [&](float rate, float observations) { return boundaries.weight({rate, observations}); };
+    BOOST_TEST(weight(80, 20) > 3);
+    BOOST_TEST(weight(10, 20) < 1.01F);
+    BOOST_TEST(weight(40, 1) > weight(40, 20));  // known so little that it may be beyond the boundary
+}
+
+BOOST_AUTO_TEST_CASE(of_two_extents_the_one_is_chosen_that_would_cost_more_in_the_wrong_tier) {
+    HeatLedger ledger;
+    std::vector<tierd_extent> rows(4);
+    for (auto& row : rows)
+        row.state = TIERD_EXTENT_RESIDENT, row.flags = TIERD_EXTENT_MAPPED, row.bytes = kExtentBytes;
+    rows[3].bytes = kExtentBytes / 8;
+    // All equally well known. The last is as the one before it, only smaller.
+    const uint64_t gaps_ns[] = {kNsPerSecond / 100, kNsPerSecond / 30, kNsPerSecond / 20, kNsPerSecond / 20};
+    for (int i = 0; i < 20; i++)
+        for (uint32_t extent = 0; extent < 4; extent++) {
+            ledger.expose(extent, kNsPerSecond, true);
+            ledger.touched(extent, kNsPerSecond + gaps_ns[extent]);
+        }
+    auto order = [&](std::vector<uint64_t> capacities) {
+        HintChooser chooser;
+        chooser.see_tiers(std::move(capacities));
+        (void)chooser.choose(rows, ledger, 4,
+                             [](uint32_t) { return true; });  // a pass, to see where tiers meet
+        auto chosen = chooser.choose(rows, ledger, 4, [](uint32_t) { return true; });
+        return std::vector<uint32_t>(chosen.begin(), chosen.end());
+    };
+    // Without a boundary what is touched most, and of equals the larger.
+    BOOST_TEST((order({}) == std::vector<uint32_t>{0, 1, 2, 3}));
+    BOOST_TEST((order({10 * kExtentBytes}) == std::vector<uint32_t>{0, 1, 2, 3}));
+    // Two fit into the fastest tier: which, is to be known of 1 and 2, while 0 is there for certain.
+    auto near_boundary = order({2 * kExtentBytes, 10 * kExtentBytes});
+    BOOST_TEST((near_boundary[0] == 2u && near_boundary[1] == 1u && near_boundary[2] == 0u));
+}
+
+BOOST_AUTO_TEST_CASE(an_extent_is_near_the_node_whose_threads_read_it_more_than_all_others) {
+    HeatLedger ledger;
+    uint64_t now = kNsPerSecond;
+    BOOST_TEST(ledger.reader_node(4) == kNoNode);
+    for (int i = 0; i < 100; i++)
+        ledger.read_from(4, i % 5 < 3 ? 1 : i % 5 - 3, 1, now);  // 60 of 100 from node 1
+    BOOST_TEST(ledger.reader_node(4) == 1);
+    BOOST_TEST(ledger.reader_node(3) == kNoNode);
+    ledger.read_from(5, kNoNode, 10, now);
+    BOOST_TEST(ledger.reader_node(5) == kNoNode);
+    // Its threads move: two half lives later a few accesses outweigh the old ones.
+    now += 2 * kHeatHalfLifeNs;
+    for (int i = 0; i < 20; i++) ledger.read_from(4, 0, 1, now);
+    BOOST_TEST(ledger.reader_node(4) == 0);
+    ledger.forget(4, 1);
+    BOOST_TEST(ledger.reader_node(4) == kNoNode);
+}
+
 // The whole estimator against a reader that touches extents by Zipf's law, in modelled time.
 BOOST_AUTO_TEST_CASE(hints_rank_a_zipf_workload_within_thirty_seconds) {
     constexpr uint32_t kExtents = 256, kBudget = 35;
@@ -137,7 +223,8 @@ BOOST_AUTO_TEST_CASE(hints_rank_a_zipf_workload_within_thirty_seconds) {
     HeatLedger ledger;
     HintChooser chooser;
     std::vector<tierd_extent> rows(kExtents);
-    for (auto& row : rows) row.state = TIERD_EXTENT_RESIDENT, row.flags = TIERD_EXTENT_MAPPED;
+    for (auto& row : rows)
+        row.state = TIERD_EXTENT_RESIDENT, row.flags = TIERD_EXTENT_MAPPED, row.bytes = kExtentBytes;
     double now_s = 1, epoch_s = 1;
     while (now_s < 31) {
         now_s += gap(random);

@@ -77,6 +77,36 @@ BOOST_AUTO_TEST_CASE(a_hundred_thousand_faults_arrive_through_many_wraps_each_at
     BOOST_TEST(source->counters().wrapped > 0u);
 }
 
+BOOST_AUTO_TEST_CASE(an_event_that_needs_a_leader_records_behind_it_and_stops_with_it) {
+    Pages pages(64 * 4096);
+    PerfSourceConfig config = page_faults(64 * kKiB);
+    config.leader.emplace();
+    config.leader->size = sizeof *config.leader;
+    config.leader->type = PERF_TYPE_SOFTWARE;
+    config.leader->config = PERF_COUNT_SW_DUMMY;
+    config.leader->disabled = 1;
+    config.leader->exclude_kernel = 1;
+    config.leader->use_clockid = config.attr.use_clockid;
+    config.leader->clockid = config.attr.clockid;
+    auto source = opened(config);
+    auto touch_all = [&] {
+        uint64_t records = 0;
+        pages.forget();
+        for (size_t page = 0; page < 64; page++) (void)*pages.at(page * 4096);
+        source->drain([&](const AccessRecord& record) {
+            records += record.address >= pages.address() && record.address < pages.address() + 64 * 4096;
+        });
+        return records;
+    };
+    BOOST_TEST(touch_all() == 64u);
+    source->set_recording(false);
+    BOOST_TEST(touch_all() == 0u);
+    source->set_recording(true);
+    BOOST_TEST(touch_all() == 64u);
+    config.leader->type = 12345;  // no such PMU
+    BOOST_TEST(!PerfSource::open(config).has_value());
+}
+
 BOOST_AUTO_TEST_CASE(a_reader_that_pauses_loses_records_and_the_kernel_says_how_many) {
     constexpr size_t kBytes = 4 * kMiB, kPages = kBytes / 4096;
     Pages pages(kBytes);
@@ -203,7 +233,7 @@ BOOST_AUTO_TEST_CASE(what_a_record_costs_is_measured_and_steers_the_period) {
         for (size_t page = 0; page < kPages; page++) (void)*pages.at(page * 4096);
     };
     uint64_t cost_ns = measure_record_cost_ns(
-        work, [&](bool on) { on ? source->resume() : source->pause(); },
+        work, [&](bool on) { source->set_recording(on); },
         [&] {
             source->drain([&](const AccessRecord&) { records++; });
             return records;

@@ -12,10 +12,12 @@ namespace tierd::test {
 
 class SysfsTree {
   public:
-    explicit SysfsTree(const std::string& recorded) {
+    // `recorded`: the list's name; empty: a tree without files.
+    explicit SysfsTree(const std::string& recorded = {}) {
         std::string name = (std::filesystem::temp_directory_path() / "tierd-sysfs-XXXXXX").string();
         BOOST_REQUIRE(::mkdtemp(name.data()) != nullptr);
         root_ = name;
+        if (recorded.empty()) return;
         std::ifstream in(std::string(TIERD_SOURCE_DIR "/tests/unit/sysfs/") + recorded + ".txt");
         BOOST_REQUIRE(in.good());
         for (std::string line; std::getline(in, line);) add(line);
