@@ -26,7 +26,7 @@ bench-policy: build                ## policies: what calls cost, hit ratios on s
 	cmake --build build --target tierd_traces
 	python3 bench/policy.py
 
-bench-sample: build              ## is what statistics call hot what is read most, and what do they cost? 4 minutes
+bench-sample: build              ## is what statistics call hot what is read most, and what do they cost? 5 minutes
 	python3 bench/sample.py
 
 bench-cuda: build                ## cards, simulated: what a launch costs, switching models, deferred loading; half a minute

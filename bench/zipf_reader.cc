@@ -1,12 +1,14 @@
 // zipf_reader - reads extents of a weight file at random, by Zipf's law: a workload of which the popularity is known.
 //   zipf_reader FILE EXTENT_BYTES SEED
-// Prints one line of JSON when all of it was read once, then one for each line of its input: the reads since the last one,
-// the seconds that they took, and the rank of each extent (0 is the most popular). Ends with its input.
+// Prints one line of JSON when all of it was read once, then one for each line of its input: since the last one the reads, the
+// seconds that they took, the CPU time that this thread ran and that it waited for a processor, its page
+// faults, and the rank of each extent (0 is the most popular). Ends with its input.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,6 +34,32 @@ uint64_t read_all(const char* begin, uint64_t bytes) {
         sum += *reinterpret_cast<const volatile uint64_t*>(begin + at);
     return sum;
 }
+
+// What this thread has done since it began.
+struct Account {
+    double wall_s = now_s();
+    double user_s = 0, system_s = 0, ran_s = 0, queued_s = 0;
+    long faults = 0;
+
+    static Account now() {
+        Account account;
+        rusage usage{};
+        ::getrusage(RUSAGE_THREAD, &usage);
+        account.user_s =
+            static_cast<double>(usage.ru_utime.tv_sec) + static_cast<double>(usage.ru_utime.tv_usec) / 1e6;
+        account.system_s =
+            static_cast<double>(usage.ru_stime.tv_sec) + static_cast<double>(usage.ru_stime.tv_usec) / 1e6;
+        account.faults = usage.ru_minflt;
+        unsigned long ran_ns = 0, queued_ns = 0;
+        FILE* file = std::fopen("/proc/thread-self/schedstat", "r");
+        if (file != nullptr && std::fscanf(file, "%lu %lu", &ran_ns, &queued_ns) == 2) {
+            account.ran_s = static_cast<double>(ran_ns) / 1e9;
+            account.queued_s = static_cast<double>(queued_ns) / 1e9;
+        }
+        if (file != nullptr) std::fclose(file);
+        return account;
+    }
+};
 
 bool line_waits() {
     pollfd input{STDIN_FILENO, POLLIN, 0};
@@ -62,7 +90,7 @@ int main(int argc, char** argv) {
     fmt::print("{{\"ready\": true}}\n");
     std::fflush(stdout);
     uint64_t reads = 0;
-    double begin_s = now_s();
+    Account begin = Account::now();
     char line[256];
     while (true) {
         size_t extent = next(random);
@@ -70,12 +98,17 @@ int main(int argc, char** argv) {
         reads++;
         if (reads % 64 != 0 || !line_waits()) continue;
         if (std::fgets(line, sizeof line, stdin) == nullptr) break;
-        double end_s = now_s();
-        fmt::print("{{\"reads\": {}, \"seconds\": {}, \"sum\": {}, \"ranks\": [{}]}}\n", reads,
-                   end_s - begin_s, sum & 1, fmt::join(ranks, ", "));
+        Account end = Account::now();
+        fmt::print(
+            "{{\"reads\": {}, \"seconds\": {}, \"user_s\": {}, \"system_s\": {}, \"ran_s\": {}, "
+            "\"queued_s\": {}, "
+            "\"faults\": {}, \"sum\": {}, \"ranks\": [{}]}}\n",
+            reads, end.wall_s - begin.wall_s, end.user_s - begin.user_s, end.system_s - begin.system_s,
+            end.ran_s - begin.ran_s, end.queued_s - begin.queued_s, end.faults - begin.faults, sum & 1,
+            fmt::join(ranks, ", "));
         std::fflush(stdout);
         reads = 0;
-        begin_s = now_s();
+        begin = Account::now();
     }
     return 0;
 }
