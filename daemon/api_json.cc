@@ -12,7 +12,8 @@ json number_or_null(int value) {
 }
 
 json to_json_value(const EngineCounters& c) {
-    return {{"faults_missing", c.faults_missing},
+    return {{"epochs", c.epochs},
+            {"faults_missing", c.faults_missing},
             {"faults_minor", c.faults_minor},
             {"faults_joined", c.faults_joined},
             {"fills_demand", c.fills_demand},
@@ -148,7 +149,8 @@ json to_json_value(const SessionStatus& s) {
 }
 
 json to_json_value(const TierStatus& t) {
-    return {{"name", t.name},
+    return {{"number", t.number},
+            {"name", t.name},
             {"kind", t.kind},
             {"capacity_bytes", t.capacity_bytes},
             {"used_bytes", t.used_bytes},

@@ -17,6 +17,7 @@ struct CounterRow {
 
 // clang-format off
 constexpr CounterRow kCounters[] = {
+    {"tierd_epochs_total", "", "Rounds of the policy.", &EngineCounters::epochs},
     {"tierd_faults_total", R"({kind="missing"})", "Touches that faulted: missing waited for a read, minor found the extent in memory, joined waited for a read already under way.", &EngineCounters::faults_missing},
     {"tierd_faults_total", R"({kind="minor"})", "", &EngineCounters::faults_minor},
     {"tierd_faults_total", R"({kind="joined"})", "", &EngineCounters::faults_joined},

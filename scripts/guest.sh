@@ -144,14 +144,18 @@ machine+=(-drive "file=$work/disk,if=none,id=disk,format=raw,cache=unsafe" -devi
 idle=init_encrypted,jent_mod_init,crypto_kdf108_init,load_system_certificate_list,init_ima,cmos_init
 machine+=(-append "console=ttyS0 console=hvc0 quiet reboot=t panic=-1 mitigations=off nokaslr no_timer_check tsc=reliable \
 audit=0 nowatchdog rcupdate.rcu_expedited=1 cryptomgr.notests ipv6.disable=1 apparmor=0 memhp_default_state=online_movable \
-initcall_blacklist=$idle")
+initcall_blacklist=$idle guest_limit=$limit")
 
 ended=0
-timeout --foreground -k 3 "$limit" qemu-system-x86_64 "${machine[@]}" </dev/null || ended=$?
+timeout --foreground -k 3 "$limit" qemu-system-x86_64 "${machine[@]}" </dev/null | tee "$work/console.log" || ended=${PIPESTATUS[0]}
 if [[ -n $out && -s $work/out.tar ]]; then mkdir -p "$out" && tar xf "$work/out.tar" -C "$out"; fi
 status=$(head -c 8 "$work/status" 2>/dev/null | tr -d '\n\0' || true)
 if [[ $status =~ ^[0-9]+$ ]]; then exit "$status"; fi
-echo "the guest ended without a status (qemu: $ended); the end of its log:" >&2
-tail -n 20 "$work/boot.log" >&2
+{
+  echo "the guest ended without a status (qemu: $ended); the end of its console:"
+  tail -n 40 "$work/console.log"
+  echo "and of its kernel's log:"
+  tail -n 150 "$work/boot.log"
+} >&2
 [[ $ended -eq 124 ]] && exit 124
 exit 125

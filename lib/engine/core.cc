@@ -152,6 +152,7 @@ void Core::on_epoch() {
     take_decisions();
     check_policy();
     tend_tiers();
+    counters_.epochs++;
     check_deadlines();
     advance_jobs();
     map_some_huge();

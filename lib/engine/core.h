@@ -293,7 +293,9 @@ class Core {
     Refusal start_move(ExtentId id, uint8_t to, uint32_t priority, bool for_exchange = false);
     void on_moved(const MoveResult& result);
     void check_placements();
-    void check_placement(ExtentId id);
+    void suspect_placements();
+    size_t check_placement(ExtentId id);
+    bool gather(ExtentId id);
     Migrator& migrator();
     int preferred_node(ExtentId id);
     PageRange pages_of(ExtentId id);
@@ -372,6 +374,7 @@ class Core {
     std::unordered_map<ExtentId, Move> moves_;
     std::deque<ProposedMove> deferred_moves_;  // the second half of exchanges, until there is room
     ExtentId next_placement_ = 0;              // to be checked
+    uint32_t suspect_rows_ = 0;                // to be checked soon, since there were news of memory
     uint64_t migrate_bytes_per_s_;
     EngineCounters counters_;
     FaultProfile profile_;

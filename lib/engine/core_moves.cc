@@ -15,7 +15,9 @@ namespace {
 
 constexpr size_t kMovesInFlight = 64;      // waiting or under way; what is proposed beyond is forgotten
 constexpr uint32_t kPlacementRows = 4096;  // looked at in an epoch
-constexpr uint32_t kPlacementChecks = 32;  // of them asked of the kernel: some 100 µs
+// Pages that the kernel is asked for in an epoch, some 100 µs; and while there are news of memory, when it pays.
+constexpr size_t kPlacementPages = 512;
+constexpr size_t kNewsPlacementPages = 8192;
 constexpr uint64_t kUnknownBandwidth = 4 * kGiB;  // of a declared tier that has no figure
 
 uint64_t bandwidth_of(const Tier& tier) {
@@ -100,11 +102,11 @@ void Core::on_moved(const MoveResult& result) {
     WeightFile& file = file_of(id);
     bool arrived = result.outcome == MoveOutcome::moved;
     tiers_.give_back(arrived ? move.from : move.to, file.memory_of(id));
-    if (arrived) {
+    if (arrived && move.from != move.to) {
         table_[id].tier = move.to;
         counters_.moves++;
         counters_.bytes_moved += file.memory_of(id);
-    } else if (result.outcome != MoveOutcome::cancelled) {
+    } else if (!arrived && result.outcome != MoveOutcome::cancelled) {
         counters_.moves_refused++;
         spdlog::debug("extent {} of {} stays in its tier: {}", id - file.first_extent, file.path,
                       move_error_text(result.error));
@@ -124,39 +126,62 @@ void Core::on_moved(const MoveResult& result) {
 }
 
 // Others may move our pages: the kernel when memory goes offline or is short, an administrator. So where an extent is
-// believed to be is looked up from time to time, all of them in turn.
+// believed to be is looked up from time to time, all of them in turn; soon, when there were news of memory.
 void Core::check_placements() {
-    uint32_t rows = table_.size(), asked = 0;
-    for (uint32_t looked = 0; looked < std::min(rows, kPlacementRows) && asked < kPlacementChecks; looked++) {
+    const uint32_t rows = table_.size();
+    const size_t may_ask = suspect_rows_ > 0 ? kNewsPlacementPages : kPlacementPages;
+    size_t asked = 0;
+    uint32_t looked = 0;
+    for (; looked < std::min(rows, kPlacementRows) && asked < may_ask; looked++) {
         if (next_placement_ >= rows) next_placement_ = 0;
         ExtentId id = next_placement_++;
         if (table_[id].state != TIERD_EXTENT_RESIDENT || moves_.contains(id)) continue;
-        check_placement(id);
-        asked++;
+        asked += check_placement(id);
     }
+    suspect_rows_ -= std::min(suspect_rows_, looked);
 }
 
-// By its first page. Found in another tier it counts there, where there is room for it; else it goes.
-void Core::check_placement(ExtentId id) {
+// Every row is looked at soon. Twice, since some may be on their way while it happens.
+void Core::suspect_placements() {
+    suspect_rows_ = 2 * table_.size();
+}
+
+// All its pages, since memory goes offline by blocks, whose edges lie anywhere in an extent. Found in another tier as a whole
+// it counts there, where there is room for it; else it goes. Torn apart it is brought together. Returns how many pages were
+// asked for.
+size_t Core::check_placement(ExtentId id) {
     const Tier* believed = tiers_.find(table_[id].tier);
-    if (believed == nullptr || believed->spec.nodes.empty() || owner_of(id) == nullptr) return;
-    PageRange first = pages_of(id);
-    first.length_bytes = std::min(first.length_bytes, first.page_bytes);
-    if (auto mapped = map_pages(first); !mapped) {
+    if (believed == nullptr || believed->spec.nodes.empty() || owner_of(id) == nullptr) return 0;
+    PageRange pages = pages_of(id);
+    if (auto mapped = map_pages(pages); !mapped) {
         if (mapped.error().err == ENOENT) start_eviction(id);  // lost; the next touch reads it again
-        return;
+        return pages.pages();
     }
-    auto placed = find_pages(first);
-    if (!placed || placed->bytes_off(believed->spec.nodes) == 0) return;
+    auto placed = find_pages(pages);
+    if (!placed || placed->bytes_off(believed->spec.nodes) == 0) return pages.pages();
     counters_.placements_corrected++;
     Tier* real = tiers_.find_by_node(placed->bytes_on.begin()->first);
-    uint64_t bytes = file_of(id).memory_of(id);
-    if (real == nullptr || !tiers_.grant_in(real->number, bytes)) {
+    bool whole = real != nullptr && placed->bytes_off(real->spec.nodes) == 0;
+    if (whole && tiers_.grant_in(real->number, pages.length_bytes)) {
+        tiers_.give_back(believed->number, pages.length_bytes);
+        table_[id].tier = real->number;
+    } else if (whole || !gather(id)) {
         start_eviction(id);
-        return;
     }
-    tiers_.give_back(believed->number, bytes);
-    table_[id].tier = real->number;
+    return pages.pages();
+}
+
+// Brings the pages of an extent together in its own tier. False: there is no room for that.
+bool Core::gather(ExtentId id) {
+    const Tier& home = *tiers_.find(table_[id].tier);
+    if (!tiers_.grant_in(home.number, file_of(id).memory_of(id), true)) return false;
+    moves_[id] = {.from = home.number, .to = home.number};
+    migrator().move({.tag = id,
+                     .range = pages_of(id),
+                     .to = home.spec.nodes,
+                     .from = home.spec.nodes,
+                     .keep = slots_[file_of(id).slot]});
+    return true;
 }
 
 }  // namespace tierd

@@ -49,7 +49,8 @@ void Core::show_tiers() {
 TierStatus Core::describe(const Tier& tier) const {
     bool draining = std::ranges::any_of(
         jobs_, [&](auto& job) { return job.second.drains == tier.number && !job.second.status.finished; });
-    return {.name = tier.spec.name,
+    return {.number = tier.number,
+            .name = tier.spec.name,
             .kind = std::string(tier_kind_name(tier.spec.kind)),
             .capacity_bytes = tier.capacity_bytes(),
             .used_bytes = tier.used_bytes(),
@@ -275,6 +276,7 @@ void Core::watch_memory() {
 }
 
 void Core::on_topology(const Topology& topology) {
+    suspect_placements();
     std::vector<std::string> gone;
     for (Tier* tier : tiers_.by_speed()) {
         if (tier->spec.nodes.empty() || tier->number == system_tier_) continue;

@@ -16,6 +16,7 @@ namespace tierd {
 
 // Counters since the start; they only grow.
 struct EngineCounters {
+    uint64_t epochs = 0;          // rounds of the policy
     uint64_t faults_missing = 0;  // demand misses: the toucher waited for a read
     uint64_t faults_minor = 0;    // the extent was resident, only not mapped there
     uint64_t faults_joined = 0;   // demand misses that joined a read already under way
@@ -129,8 +130,9 @@ struct SessionStatus {
 };
 
 struct TierStatus {
-    std::string name;  // "dram0"
-    std::string kind;  // hbm, dram, cxl
+    uint32_t number = 0;  // by which extents say where they are
+    std::string name;     // "dram0"
+    std::string kind;     // hbm, dram, cxl
     uint64_t capacity_bytes = 0;
     uint64_t used_bytes = 0;
     std::vector<int> nodes = {};  // memory nodes; empty: wherever the kernel puts it

@@ -1,6 +1,7 @@
 #include "tests/guest/machine.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
@@ -22,13 +24,16 @@ namespace {
 constexpr const char* kNodes = "/sys/devices/system/node";
 constexpr const char* kBlocks = "/sys/devices/system/memory";
 
+constexpr int kPatienceS = 60;
+
 template <class Done>
 void wait_until(const std::string& what, Done done) {
-    for (int i = 0; i < 4000; i++) {
-        if (done()) return;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(kPatienceS);
+    while (!done()) {
+        if (std::chrono::steady_clock::now() >= deadline)
+            throw std::runtime_error("waited " + std::to_string(kPatienceS) + " s for: " + what);
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
-    throw std::runtime_error("waited 20 s for: " + what);
 }
 
 bool is_online(int block) {
@@ -105,12 +110,39 @@ std::vector<int> memory_blocks(int node) {
     return blocks;
 }
 
-int set_block_online(int block, bool online) {
+int set_block_online(int block, bool online, unsigned seconds) {
     std::string path = std::string(kBlocks) + "/memory" + std::to_string(block) + "/state";
     Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
     if (!fd) return errno;
-    std::string state = online ? "online_movable" : "offline";
-    return ::write(fd.get(), state.data(), state.size()) < 0 ? errno : 0;
+    const std::string_view state = online ? "online_movable" : "offline";
+    pid_t child = ::fork();
+    if (child < 0) return errno;
+    if (child == 0) {
+        // Without a handler, and so without SA_RESTART: the signal ends the child when the call has given up.
+        ::alarm(seconds);
+        ::_exit(::write(fd.get(), state.data(), state.size()) < 0 ? errno : 0);
+    }
+    int status = 0;
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : ETIMEDOUT;
+}
+
+void show_stacks() {
+    for (const auto& process : std::filesystem::directory_iterator("/proc")) {
+        std::error_code gone;
+        for (const auto& task : std::filesystem::directory_iterator(process.path() / "task", gone)) {
+            std::ifstream in(task.path() / "stack");
+            std::stringstream stack;
+            stack << in.rdbuf();
+            if (stack.str().empty()) continue;
+            std::cerr << task.path().string() << " " << first_line(task.path() / "comm") << " "
+                      << first_line(task.path() / "wchan") << "\n"
+                      << stack.str();
+        }
+    }
+    std::ofstream("/proc/sys/kernel/printk") << 8;
+    for (char what : {'w', 'l'}) std::ofstream("/proc/sysrq-trigger") << what << std::flush;
 }
 
 }  // namespace tierd::guest

@@ -27,8 +27,12 @@ void tell_monitor(const std::string& command);
 void plug_memory(const std::string& id, int node, uint64_t mib);
 void pull_memory(const std::string& id, int node);
 
-// Memory blocks of a node, and taking one offline or online again: 0, or the errno of the refusal.
 std::vector<int> memory_blocks(int node);
-int set_block_online(int block, bool online);
+// Takes a memory block offline, or online again: 0, or the errno of the refusal. The kernel tries for as long as a page of
+// the block can't be moved, and only a signal ends that: ETIMEDOUT when `seconds` have passed.
+int set_block_online(int block, bool online, unsigned seconds = 30);
+
+// Writes to standard error what every thread in the machine is doing, as the kernel knows it.
+void show_stacks();
 
 }  // namespace tierd::guest

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -196,10 +197,12 @@ uint64_t huge_mapped_bytes(pid_t pid);
 // True when every run of a "backing" answer is `what`.
 bool is_all(const Json& backing, const std::string& what);
 
-// Calls `done` until it is true, a few milliseconds apart. Returns false when `seconds` have passed.
+// Calls `done` until it is true, a few milliseconds apart. Returns false when `seconds` have passed, however long `done`
+// itself takes.
 template <class Done>
 bool comes_true(Done done, unsigned seconds = 20) {
-    for (unsigned i = 0; i < seconds * 200; ++i) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
+    while (std::chrono::steady_clock::now() < deadline) {
         if (done()) return true;
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }

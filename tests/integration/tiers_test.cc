@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "lib/base/clock.h"
 #include "tests/integration/direct_client.h"
 
 using namespace tierd;
@@ -76,11 +77,12 @@ TierStatus tier(Engine& engine, const std::string& name) {
 
 template <class Done>
 bool comes_true(Done done) {
-    for (int i = 0; i < 2000; i++) {
+    const uint64_t deadline_ns = monotonic_ns() + 20 * kNsPerSecond;
+    while (monotonic_ns() < deadline_ns) {
         if (done()) return true;
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
-    return false;
+    return done();
 }
 
 JobStatus finished(Engine& engine, uint64_t job) {
