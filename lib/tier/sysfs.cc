@@ -63,8 +63,8 @@ std::vector<int> parse_cpu_list(std::string_view list) {
             if (!last) break;
             to = *last;
         }
-        for (int member = *from; member <= to && members.size() < kMostMembers; member++)
-            members.push_back(member);
+        for (int64_t member = *from; member <= to && members.size() < kMostMembers; member++)
+            members.push_back(static_cast<int>(member));
         if (!list.starts_with(',')) break;
         list.remove_prefix(1);
     }

@@ -143,9 +143,9 @@ TierKind kind_by_figures(const NodeFigures& node, const NodeFigures& dram) noexc
 }
 
 bool is_faster(const TierSpec& one, const TierSpec& other) noexcept {
-    bool known = one.latency_ns > 0 && other.latency_ns > 0 && one.bandwidth_bytes_per_s > 0 &&
-                 other.bandwidth_bytes_per_s > 0;
-    if (!known || one.kind != other.kind) return one.kind < other.kind;
+    auto known = [](const TierSpec& spec) { return spec.latency_ns > 0 && spec.bandwidth_bytes_per_s > 0; };
+    if (one.kind != other.kind) return one.kind < other.kind;
+    if (!known(one) || !known(other)) return known(one) && !known(other);
     // What a whole extent costs to read: weights are streamed, so the bandwidth decides and latency breaks the tie.
     if (one.bandwidth_bytes_per_s != other.bandwidth_bytes_per_s)
         return one.bandwidth_bytes_per_s > other.bandwidth_bytes_per_s;

@@ -79,7 +79,7 @@ Result<std::vector<TierSpec>> merge_tiers(std::vector<TierSpec> found, std::span
 // Checks one tier against the machine. Errors: bad_input, as above.
 Result<void> check_tier(const TierSpec& spec, const Topology& topology);
 
-// The fastest first: by bandwidth and latency where both are known, else by kind.
+// The fastest first: by kind; of one kind by bandwidth and latency, those of which both are known before others.
 bool is_faster(const TierSpec& one, const TierSpec& other) noexcept;
 
 }  // namespace tierd

@@ -127,8 +127,10 @@ Topology read_topology(const std::string& root) {
     Topology topology;
     for (int number : parse_cpu_list(read_sysfs_line(folder + "/has_memory"))) {
         MemoryNode node = read_node(folder + "/node" + std::to_string(number), number);
-        if (node.total_bytes > 0) topology.nodes.push_back(std::move(node));
+        if (node.total_bytes > 0 && topology.find(number) == nullptr)
+            topology.nodes.push_back(std::move(node));
     }
+    std::ranges::sort(topology.nodes, {}, &MemoryNode::node);
     if (topology.nodes.empty()) return single_node();
     read_kernel_tiers(root, topology);
     read_dax(root, topology);

@@ -146,8 +146,9 @@ BOOST_AUTO_TEST_CASE(broken_files_of_the_kernel_read_as_absent) {
     BOOST_TEST((parse_cpu_list("3,x") == std::vector{3}));
     BOOST_TEST((parse_cpu_list("4-") == std::vector<int>{}));
     BOOST_TEST(parse_cpu_list("0-2000000000").size() == 4096u);
+    BOOST_TEST((parse_cpu_list("2147483647") == std::vector{2147483647}));
     SysfsTree tree("flat");
-    tree.add("devices/system/node/has_memory|0-1");
+    tree.add("devices/system/node/has_memory|0-1,0");
     tree.add("devices/system/node/node1/meminfo|no numbers here");
     BOOST_TEST(read_topology(tree.root()).nodes.size() == 1u);
     BOOST_TEST(read_topology("/nonexistent").nodes.size() == 1u);
