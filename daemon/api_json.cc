@@ -108,7 +108,9 @@ json to_json_value(const EngineStatus& s) {
             {"models", s.models},
             {"sessions", s.sessions},
             {"notes", s.notes},
-            {"counters", to_json_value(s.counters)}};
+            {"counters", to_json_value(s.counters)},
+            {"fall_backs", list_of(s.fall_backs)},
+            {"refusals", list_of(s.refusals)}};
 }
 
 json to_json_value(const ModelStatus& m) {
@@ -167,6 +169,12 @@ json to_json_value(const FaultStageStatus& s) {
             {"sum_ns", s.sum_ns},
             {"max_ns", s.max_ns},
             {"buckets", s.buckets}};
+}
+
+json to_json_value(const SlowFault& f) {
+    return {{"pid", f.pid},           {"path", f.path},         {"extent", f.extent},
+            {"since_ns", f.since_ns}, {"queue_ns", f.queue_ns}, {"read_ns", f.read_ns},
+            {"check_ns", f.check_ns}, {"map_ns", f.map_ns},     {"whole_ns", f.whole_ns}};
 }
 
 json to_json_value(const SourceStatus& s) {

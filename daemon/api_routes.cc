@@ -72,10 +72,22 @@ ApiResponse metrics(Control& control) {
     if (!models) return refuse(models.error());
     auto tiers = control.tiers();
     if (!tiers) return refuse(tiers.error());
+    auto policy = control.policy();
+    if (!policy) return refuse(policy.error());
     ApiResponse response;
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-    response.body = prometheus_text(*status, *models, *tiers);
+    response.body = prometheus_text(*status, *models, *tiers, *policy);
     return response;
+}
+
+ApiResponse faults(Control& control) {
+    auto stages = control.faults();
+    if (!stages) return refuse(stages.error());
+    auto slowest = control.slowest_fault();
+    if (!slowest) return refuse(slowest.error());
+    json rows = json::array();
+    for (const FaultStageStatus& stage : *stages) rows.push_back(to_json_value(stage));
+    return json_response({{"stages", std::move(rows)}, {"slowest", to_json_value(*slowest)}});
 }
 
 using JobCall = Result<JobStatus> (Control::*)(uint64_t job);
@@ -213,7 +225,7 @@ constexpr ApiRoute kRoutes[] = {
     {"PUT",  "/v1/tiers/{name}",          [](Control& c, Text name, Text body) { return resize_tier(c, name, body); }},
     {"DELETE", "/v1/tiers/{name}",        [](Control& c, Text name, Text) { return started(c.remove_tier(name)); }},
     {"POST", "/v1/tiers/{name}/drain",    [](Control& c, Text name, Text) { return started(c.drain_tier(name)); }},
-    {"GET",  "/v1/faults",                [](Control& c, Text, Text) { return list("stages", c.faults()); }},
+    {"GET",  "/v1/faults",                [](Control& c, Text, Text) { return faults(c); }},
     {"GET",  "/v1/sources",               [](Control& c, Text, Text) { return list("sources", c.sources()); }},
     {"PUT",  "/v1/sources",               [](Control& c, Text, Text body) { return pause_sources(c, body); }},
     {"GET",  "/v1/hot/{by}",              [](Control& c, Text by, Text) { return list("rows", c.hot(by)); }},

@@ -97,10 +97,42 @@ void add_tiers(std::string& out, const std::vector<TierStatus>& tiers) {
     add("tierd_tier_used_bytes", "Bytes of weights in the tier.", &TierStatus::used_bytes);
 }
 
+void add_counts(std::string& out, const char* name, const char* key, const char* help,
+                const std::vector<NamedCount>& counts) {
+    add_head(out, name, help, "counter");
+    for (const NamedCount& row : counts)
+        out += fmt::format("{}{{{}=\"{}\"}} {}\n", name, key, label(row.name), row.count);
+}
+
+void add_policy(std::string& out, const PolicyStatus& policy) {
+    auto add = [&](const char* name, const char* help, uint64_t value) {
+        add_head(out, name, help, "counter");
+        out += fmt::format("{} {}\n", name, value);
+    };
+    add("tierd_policy_loads_total", "eBPF policies put in place.", policy.loads);
+    add("tierd_policy_ejections_total", "eBPF policies that had to go.", policy.ejections);
+    add("tierd_policy_calls_dropped_total",
+        "Calls of the policy that were not made, because too many waited.", policy.calls_dropped);
+    add_counts(out, "tierd_policy_accepted_total", "kind",
+               "Decisions carried out, of the policy that decides now.", policy.accepted);
+    add_counts(out, "tierd_policy_refused_total", "reason", "Its decisions that failed validation.",
+               policy.refused);
+    auto add_hooks = [&](const char* name, const char* help, uint64_t HookStatus::* value) {
+        add_head(out, name, help, "counter");
+        for (const HookStatus& hook : policy.hooks)
+            out += fmt::format("{}{{hook=\"{}\"}} {}\n", name, label(hook.hook), hook.*value);
+    };
+    add_hooks("tierd_policy_calls_total", "Calls of its hooks.", &HookStatus::calls);
+    add_hooks("tierd_policy_over_budget_total", "Calls that took longer than they may.",
+              &HookStatus::over_budget);
+    add_hooks("tierd_policy_faults_total", "Calls that failed, or returned what they may not.",
+              &HookStatus::faults);
+}
+
 }  // namespace
 
 std::string prometheus_text(const EngineStatus& status, const std::vector<ModelStatus>& models,
-                            const std::vector<TierStatus>& tiers) {
+                            const std::vector<TierStatus>& tiers, const PolicyStatus& policy) {
     std::string out;
     add_head(out, "tierd_info", "What runs; always 1.", "gauge");
     out += fmt::format("tierd_info{{version=\"{}\",policy=\"{}\"}} 1\n", label(status.version),
@@ -121,6 +153,11 @@ std::string prometheus_text(const EngineStatus& status, const std::vector<ModelS
     add_gauge(out, "tierd_sessions", "Client processes attached.", status.sessions);
     add_models(out, models);
     add_tiers(out, tiers);
+    add_counts(out, "tierd_fall_backs_total", "reason",
+               "Ranges and sessions sent back to the kernel's mapping.", status.fall_backs);
+    add_counts(out, "tierd_refusals_total", "reason", "Clients and files that were not served.",
+               status.refusals);
+    add_policy(out, policy);
     return out;
 }
 

@@ -12,6 +12,6 @@ namespace tierd {
 
 // Every counter and gauge with its HELP and TYPE lines; times in seconds, sizes in bytes, as Prometheus asks.
 std::string prometheus_text(const EngineStatus& status, const std::vector<ModelStatus>& models,
-                            const std::vector<TierStatus>& tiers);
+                            const std::vector<TierStatus>& tiers, const PolicyStatus& policy);
 
 }  // namespace tierd

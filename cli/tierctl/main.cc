@@ -58,6 +58,7 @@ struct Options {
     bool histogram = false;
     bool pause = false;
     bool resume = false;
+    bool slowest = false;
     std::string by = "tensor";
     std::string recording;
     std::vector<std::string> named_weights;
@@ -250,7 +251,7 @@ constexpr Command kCommands[] = {
     {"tiers",    "The places that weights live in: capacity and use", nullptr,
         [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/tiers"), view_tiers); }},
     {"faults",   "Where the time of faults went, by stage", nullptr,
-        [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/faults"), [&](const json& a) { return view_faults(a, o.histogram); }); }},
+        [](Opt o, Cli c) { return show(o, c.call("GET", "/v1/faults"), [&](const json& a) { return o.slowest ? view_slowest_fault(a) : view_faults(a, o.histogram); }); }},
     {"tensors",  "What of a model is in memory, by layer", "MODEL",
         [](Opt o, Cli c) { return show(o, c.call("GET", model_target(o, "tensors")), [&](const json& a) { return view_tensors(a, o.each_tensor); }); }},
     {"sources",  "Where statistics of accesses come from: what this machine offers, what is used, and why not the better", nullptr,
@@ -342,6 +343,8 @@ void add_commands(CLI::App& app, Options& options, const Command*& chosen) {
     auto* pause = sources->add_flag("--pause", options.pause,
                                     "Sample and hint nothing until --resume, or until tierd ends");
     sources->add_flag("--resume", options.resume, "Go on after --pause")->excludes(pause);
+    app.get_subcommand("faults")->add_flag("--slowest", options.slowest,
+                                           "Show the one that took longest, stage by stage");
     app.get_subcommand("preload")->add_flag("--no-wait", options.no_wait, "Start it and return at once");
 }
 

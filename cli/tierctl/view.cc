@@ -54,6 +54,20 @@ std::string counters_text(const json& c) {
            fmt::format("evictions  {} in {} extents\n", size(c, "bytes_evicted"), number(c, "evictions"));
 }
 
+// What was not served, by reason; nothing where all was.
+std::string troubles_text(const json& status) {
+    std::string out;
+    for (auto [key, title] : {std::pair{"fall_backs", "fall-backs "}, std::pair{"refusals", "refused    "}}) {
+        std::string reasons;
+        for (const json& row : status.at(key))
+            if (number(row, "count") > 0)
+                reasons += fmt::format("{}{} {}", reasons.empty() ? "" : ", ", count(row, "count"),
+                                       escape(text(row, "name")));
+        if (!reasons.empty()) out += title + reasons + "\n";
+    }
+    return out;
+}
+
 }  // namespace
 
 std::string view_status(const json& s) {
@@ -65,6 +79,7 @@ std::string view_status(const json& s) {
     out +=
         fmt::format("serving    {} weight files, {} sessions\n", number(s, "models"), number(s, "sessions"));
     out += counters_text(s.at("counters"));
+    out += troubles_text(s);
     for (const json& note : s.at("notes")) out += "note       " + escape(note.get<std::string>()) + "\n";
     return out;
 }
@@ -178,6 +193,23 @@ std::string view_faults(const json& answer, bool histogram) {
         if (histogram && faults > 0) spread += histogram_of(s);
     }
     return table.text() + spread;
+}
+
+std::string view_slowest_fault(const json& answer) {
+    const json& f = answer.at("slowest");
+    if (number(f, "whole_ns") == 0) return "no fault has waited for a read yet\n";
+    std::string out =
+        fmt::format("pid {}, extent {} of {}, {} after tierd's start\n", f.at("pid").get<int64_t>(),
+                    count(f, "extent"), escape(text(f, "path")), duration(number(f, "since_ns")));
+    Table table({{"STAGE"}, {"FROM", kRight}, {"TOOK", kRight}, {""}});
+    uint64_t from_ns = 0;
+    for (const char* stage : {"queue", "read", "check", "map"}) {
+        uint64_t took_ns = number(f, (std::string(stage) + "_ns").c_str());
+        table.add({stage, duration(from_ns), duration(took_ns), bar(took_ns, number(f, "whole_ns"), 40)});
+        from_ns += took_ns;
+    }
+    table.add({"whole", "", duration(number(f, "whole_ns")), ""});
+    return out + table.text();
 }
 
 std::string view_tensors(const json& answer, bool each) {

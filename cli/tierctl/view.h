@@ -16,6 +16,7 @@ std::string view_sessions(const nlohmann::json& answer);
 std::string view_tiers(const nlohmann::json& answer);
 // Where the time of faults went; with `histogram` also how it was spread.
 std::string view_faults(const nlohmann::json& answer, bool histogram);
+std::string view_slowest_fault(const nlohmann::json& answer);
 // By layer; with `each` also every tensor.
 std::string view_tensors(const nlohmann::json& answer, bool each);
 // One line for one model, after pin and unpin.

@@ -33,6 +33,7 @@ class Control {
     virtual Result<std::vector<TierStatus>> tiers() = 0;
     // Where the time of faults went since the start, a row a stage.
     virtual Result<std::vector<FaultStageStatus>> faults() = 0;
+    virtual Result<SlowFault> slowest_fault() = 0;
     // `model` is a name, a path, or a number as models() gives them; a name stands for all parts of a split
     // model (the first part is described here).
     virtual Result<ModelDetail> tensors(const std::string& model) = 0;

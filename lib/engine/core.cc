@@ -94,7 +94,7 @@ void Core::run() {
         if (overslept()) {
             spdlog::warn(
                 "this thread stood still past the deadline: every session goes on with the kernel's mapping");
-            for (auto& [number, client] : clients_) lose_client(*client);
+            for (auto& [number, client] : clients_) lose_client(*client, FallBackReason::stood_still);
             overslept_ = false;
         }
         account_hints();
@@ -163,7 +163,7 @@ void Core::request_stop(uint64_t deadline_ns) {
     stopping_ = true;
     stop_deadline_ns_ = deadline_ns;
     for (auto& [number, client] : clients_)
-        if (!client->regions.empty()) order_fall_back(*client, {});
+        if (!client->regions.empty()) order_fall_back(*client, {}, FallBackReason::end);
 }
 
 bool Core::finished_stopping() {

@@ -23,6 +23,7 @@
 #include "lib/engine/client.h"
 #include "lib/engine/engine.h"
 #include "lib/engine/extent_table.h"
+#include "lib/engine/fall_back_reason.h"
 #include "lib/engine/fault_profile.h"
 #include "lib/engine/heat_snapshot.h"
 #include "lib/engine/inotify.h"
@@ -139,6 +140,7 @@ class Core {
     std::vector<SessionStatus> sessions() const;
     std::vector<TierStatus> tiers() const;
     std::vector<FaultStageStatus> faults() const;
+    SlowFault slowest_fault() const { return slowest_; }
     Result<ModelDetail> tensors(const std::string& model);
     Result<JobStatus> start_preload(const std::string& model);
     Result<JobStatus> job(uint64_t number);
@@ -245,7 +247,7 @@ class Core {
     void fill_seams(ExtentId id, FillReason reason);
     void publish(ExtentId id);
     void fail_fill(ExtentId id, const std::string& why);
-    void abandon_fill(ExtentId id);
+    void abandon_fill(ExtentId id, FallBackReason reason);
     void settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns);
     uint64_t queued_demand_bytes();
     uint64_t wished_bytes(const std::deque<ExtentId>& queue);
@@ -340,8 +342,8 @@ class Core {
     void mark_changed(WeightFile& file);
     void check_watched(int watch);
     void remember_order(WeightFile& file);
-    void order_fall_back(Client& client, FallBackOrder order);
-    void lose_client(Client& client);
+    void order_fall_back(Client& client, FallBackOrder order, FallBackReason reason);
+    void lose_client(Client& client, FallBackReason reason);
     Client* find_client(uint64_t number);
 
     // core_status.cc
@@ -399,6 +401,8 @@ class Core {
     bool huge_under_way_ = false;
     std::map<uint64_t, Job> jobs_;
     uint64_t next_job_ = 1;
+    FallBackCounts fall_backs_{};
+    SlowFault slowest_;
     uint32_t reads_in_flight_ = 0;
     uint32_t remote_reads_ = 0;  // of these, from file systems that may hang
     std::deque<ExtentId> held_;  // wanted of such files, until another of their reads has ended

@@ -126,7 +126,7 @@ void Core::on_released(ExtentId id, bool was_published) {
         if (observer_) observer_->evicted(view(), id);
     }
     if (file.changed) {
-        abandon_fill(id);
+        abandon_fill(id, FallBackReason::changed);
     } else if (waiters_.contains(id)) {
         set_state(id, TIERD_EXTENT_QUEUED);
         demand_.push_back(id);

@@ -41,7 +41,9 @@ void Core::handle_fault(Client& client, const Fault& fault) {
     }
     WeightFile& file = *region->file;
     ExtentId id = file.extent_at(region->offset_bytes + (fault.address - region->address));
-    if (file.changed) return order_fall_back(client, {file.number, 0, file.arena.length_bytes(), {}});
+    if (file.changed)
+        return order_fall_back(client, {file.number, 0, file.arena.length_bytes(), {}},
+                               FallBackReason::changed);
     uint64_t arrived_ns = monotonic_ns();
     if (table_[id].state == TIERD_EXTENT_RESIDENT) {
         counters_.faults_minor++;
@@ -164,7 +166,8 @@ void Core::check_deadlines() {
             if (client == nullptr) continue;
             spdlog::warn("pid {} waited {} ms for extent {} of {}: it goes on with the kernel's mapping",
                          client->peer.pid, config_.fault_deadline_ms, id - file.first_extent, file.path);
-            order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}});
+            order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}},
+                            FallBackReason::deadline);
         }
     }
 }

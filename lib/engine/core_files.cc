@@ -201,7 +201,7 @@ Result<void> Core::will_need(uint64_t number, uint64_t address, uint64_t length_
 
 // Sends the order, and maps nothing there from now on: a page that appeared while the shim looks for the
 // client's own pages could be written to and be lost.
-void Core::order_fall_back(Client& client, FallBackOrder order) {
+void Core::order_fall_back(Client& client, FallBackOrder order, FallBackReason reason) {
     order.leaving = client.cut_ordered(order);
     for (const AddressRange& piece : order.leaving) note_unmapping(client, piece.address, piece.length_bytes);
     if (order.leaving.empty()) return;  // ordered already, or unmapped meanwhile
@@ -210,13 +210,15 @@ void Core::order_fall_back(Client& client, FallBackOrder order) {
     message.offset_bytes = order.offset_bytes;
     message.length_bytes = order.length_bytes;
     counters_.fall_backs_ordered++;
+    fall_backs_[static_cast<size_t>(reason)]++;
     bool sent = send_message(client.notice.get(), message).has_value();
     client.orders[message.header.sequence] = std::move(order);
-    if (!sent) lose_client(client);
+    if (!sent) lose_client(client, FallBackReason::unheard);
 }
 
 // A shim that does not read its orders loses the session; a closed channel makes it fall back by itself.
-void Core::lose_client(Client& client) {
+void Core::lose_client(Client& client, FallBackReason reason) {
+    fall_backs_[static_cast<size_t>(reason)]++;
     FallBackOrder everything;
     everything.leaving = client.cut_ordered(everything);
     client.orders[client.next_sequence++] = std::move(everything);
@@ -249,7 +251,8 @@ void Core::mark_changed(WeightFile& file) {
     if (file.watch >= 0) watch_.remove(std::exchange(file.watch, -1));
     for (auto& [number, client] : clients_)
         if (client->maps(file.number))
-            order_fall_back(*client, {file.number, 0, file.arena.length_bytes(), {}});
+            order_fall_back(*client, {file.number, 0, file.arena.length_bytes(), {}},
+                            FallBackReason::changed);
     for (uint32_t index = 0; index < file.extent_count; index++) start_eviction(file.first_extent + index);
 }
 

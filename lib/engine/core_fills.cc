@@ -57,7 +57,8 @@ void Core::pump() {
             if (begun == Started::no_buffer) coming = true;
             bool moving = evicting_bytes_ > 0 || reads_in_flight_ > 0 || !moves_.empty();
             if (begun != Started::yes && (coming || moving)) break;
-            if (begun != Started::yes) abandon_fill(id);  // nothing can ever be freed for it
+            if (begun != Started::yes)
+                abandon_fill(id, FallBackReason::no_memory);  // nothing can ever be freed for it
         }
         demand_.pop_front();
         started = true;
@@ -366,6 +367,17 @@ void Core::settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns) {
         profile_.add(FaultStage::whole, waited_ns);
         client->slowest_fault_ns = std::max(client->slowest_fault_ns, waited_ns);
         counters_.slowest_fault_ns = std::max(counters_.slowest_fault_ns, waited_ns);
+        if (waited_ns <= slowest_.whole_ns) continue;
+        const WeightFile& file = *region->file;
+        slowest_ = {.pid = client->peer.pid,
+                    .path = file.path,
+                    .extent = id - file.first_extent,
+                    .since_ns = waiter.arrived_ns - std::min(waiter.arrived_ns, started_ns_),
+                    .queue_ns = started_ns - std::min(started_ns, waiter.arrived_ns),
+                    .read_ns = read_ns - started_ns,
+                    .check_ns = stored_ns - read_ns,
+                    .map_ns = mapped_ns - stored_ns,
+                    .whole_ns = waited_ns};
     }
 }
 
@@ -376,11 +388,11 @@ void Core::fail_fill(ExtentId id, const std::string& why) {
     spdlog::warn("extent {} of {} can't be served: {}", id - file.first_extent, file.path, why);
     end_fill(id);
     release_memory(id, false);
-    abandon_fill(id);
+    abandon_fill(id, file.changed ? FallBackReason::changed : FallBackReason::unreadable);
 }
 
 // Nobody waits for this extent any longer: they go on with the kernel's mapping.
-void Core::abandon_fill(ExtentId id) {
+void Core::abandon_fill(ExtentId id, FallBackReason reason) {
     WeightFile& file = file_of(id);
     if (table_[id].state == TIERD_EXTENT_QUEUED) set_state(id, TIERD_EXTENT_ABSENT);
     auto found = waiters_.find(id);
@@ -389,7 +401,7 @@ void Core::abandon_fill(ExtentId id) {
     waiters_.erase(found);
     for (const Waiter& waiter : list)
         if (Client* client = find_client(waiter.client))
-            order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}});
+            order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}}, reason);
 }
 
 }  // namespace tierd

@@ -26,6 +26,8 @@ EngineStatus Core::status() const {
     status.sessions = clients_.size();
     status.notes = notes_;
     status.counters = counters_;
+    for (size_t i = 0; i < kFallBackReasons; i++)
+        status.fall_backs.push_back({kFallBackReasonNames[i], fall_backs_[i]});
     return status;
 }
 

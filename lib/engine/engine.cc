@@ -10,6 +10,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -191,6 +193,7 @@ class ThreadedEngine final : public Engine {
     }
 
     // --- SessionHandler
+    void refused(Denial why) override { refusals_[static_cast<size_t>(why)]++; }
     Result<uint64_t> open_session(const Peer& peer, Fd notice) override {
         auto shared = std::make_shared<Fd>(std::move(notice));
         return ask<Result<uint64_t>>(
@@ -244,7 +247,10 @@ class ThreadedEngine final : public Engine {
 
     // --- Control
     Result<EngineStatus> status() override {
-        return ask<Result<EngineStatus>>([](Core& core) { return core.status(); });
+        auto status = ask<Result<EngineStatus>>([](Core& core) { return core.status(); });
+        if (!status) return status;
+        for (size_t i = 0; i < kDenials; i++) status->refusals.push_back({kDenialNames[i], refusals_[i]});
+        return status;
     }
     Result<std::vector<ModelStatus>> models() override {
         return ask<Result<std::vector<ModelStatus>>>([](Core& core) { return core.models(); });
@@ -285,6 +291,9 @@ class ThreadedEngine final : public Engine {
     }
     Result<std::vector<FaultStageStatus>> faults() override {
         return ask<Result<std::vector<FaultStageStatus>>>([](Core& core) { return core.faults(); });
+    }
+    Result<SlowFault> slowest_fault() override {
+        return ask<Result<SlowFault>>([](Core& core) { return core.slowest_fault(); });
     }
     Result<ModelDetail> tensors(const std::string& model) override {
         return ask<Result<ModelDetail>>([model](Core& core) { return core.tensors(model); });
@@ -590,6 +599,7 @@ class ThreadedEngine final : public Engine {
         return answer.get();
     }
 
+    std::array<std::atomic<uint64_t>, kDenials> refusals_{};
     const EngineConfig config_;
     UserShares shares_;
     Worker closer_{

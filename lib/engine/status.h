@@ -77,6 +77,11 @@ struct ExtentHeatStatus {
     int reader_node = kNoNode;  // the memory node whose threads read it most; kNoNode: not known
 };
 
+struct NamedCount {
+    std::string name;
+    uint64_t count = 0;
+};
+
 struct EngineStatus {
     std::string version;
     uint64_t uptime_ns = 0;
@@ -89,6 +94,8 @@ struct EngineStatus {
     uint64_t sessions = 0;
     std::vector<std::string> notes;  // what this machine can't do, one line each
     EngineCounters counters;
+    std::vector<NamedCount> fall_backs;  // ranges and sessions sent to the kernel's mapping, by reason
+    std::vector<NamedCount> refusals;    // clients and files that were not served, by reason
 };
 
 struct ModelStatus {
@@ -152,6 +159,19 @@ struct FaultStageStatus {
         buckets;  // bucket i counts those of less than 2^i µs; the last one all longer ones too
 };
 
+// The fault that took longest since the start, and where its time went.
+struct SlowFault {
+    pid_t pid = 0;  // 0: there was none
+    std::string path;
+    uint32_t extent = 0;    // of the file
+    uint64_t since_ns = 0;  // from tierd's start to the fault's arrival
+    uint64_t queue_ns = 0;
+    uint64_t read_ns = 0;
+    uint64_t check_ns = 0;
+    uint64_t map_ns = 0;
+    uint64_t whole_ns = 0;
+};
+
 // One hook of a loaded policy.
 struct HookStatus {
     std::string hook;  // "fault"
@@ -162,11 +182,6 @@ struct HookStatus {
     uint64_t budget_ns = 0;
     uint64_t over_budget = 0;  // calls
     uint64_t faults = 0;       // calls that could not be run, or returned what they may not
-};
-
-struct NamedCount {
-    std::string name;
-    uint64_t count = 0;
 };
 
 struct NamedValue {

@@ -52,6 +52,19 @@ struct RegionRequest {
     uint64_t length_bytes = 0;
 };
 
+// Why somebody or something is not served.
+enum class Denial : uint8_t {
+    not_in_group,  // the user may not have /dev/userfaultfd, and user_mode_faults is off
+    too_many,      // sessions, of all or of one user
+    broken_rules,  // a message that the protocol does not have
+    descriptor,    // no readable regular file, or an empty one
+    no_space,      // of the user's share of tierd's memory, of tables
+    other,         // the log says which
+};
+inline constexpr size_t kDenials = 6;
+inline constexpr const char* kDenialNames[kDenials] = {"not_in_group", "too_many", "broken_rules",
+                                                       "descriptor",   "no_space", "other"};
+
 class SessionHandler {
   public:
     virtual ~SessionHandler() = default;
@@ -69,6 +82,9 @@ class SessionHandler {
     virtual Result<void> will_need(uint64_t session, uint64_t address, uint64_t length_bytes) = 0;
     virtual void fallen_back(uint64_t session, uint32_t sequence, int status) = 0;
     virtual void close_session(uint64_t session) = 0;
+
+    // Told for the count; the client has its answer.
+    virtual void refused(Denial) {}
 
     // A lease channel, from here on the handler's: all that comes on it is lease messages.
     virtual void lease(Fd channel, const Peer& peer, const LeaseRequest& request) = 0;

@@ -74,6 +74,18 @@ int status_of(const Error& error) {
     }
 }
 
+Denial denial_of(const Error& error) {
+    switch (error.code) {
+        case Code::denied:
+        case Code::bad_input:
+            return Denial::descriptor;
+        case Code::no_space:
+            return Denial::no_space;
+        default:
+            return Denial::other;
+    }
+}
+
 // One client's conversation, on a thread of its own.
 class Conversation {
   public:
@@ -121,6 +133,7 @@ class Conversation {
             auto refusal = make_message<wire::LeaseGrant>(wire::Kind::lease_grant, hello->header.sequence);
             refusal.status = -EPERM;
             (void)send_message(socket_.get(), refusal);
+            shared_->handler.refused(Denial::not_in_group);
             return fail(Code::denied, "lease a card to", fmt::format("uid {}", peer_.uid),
                         "add the user to the group of [session] group");
         }
@@ -150,6 +163,7 @@ class Conversation {
         } else {
             reply.status = -EPERM;
             (void)send_message(socket_.get(), reply);
+            shared_->handler.refused(Denial::not_in_group);
             return fail(Code::denied, "serve", fmt::format("uid {}", peer_.uid),
                         "add the user to the group of [session] group, or set user_mode_faults");
         }
@@ -178,9 +192,9 @@ class Conversation {
         if (wait[0].revents == 0) return true;
         auto packet = receive_packet(socket_.get());
         if (!packet) {
-            if (packet.error().code != Code::gone)
-                spdlog::info("session {} ended: {}", session_, packet.error().text());
-            return false;
+            if (packet.error().code == Code::gone) return false;
+            spdlog::info("session {} ended: {}", session_, packet.error().text());
+            return broken();
         }
         return answer(*packet);
     }
@@ -202,20 +216,26 @@ class Conversation {
                 return answer_map(packet);
             case wire::Kind::unmap: {
                 auto message = packet.as<wire::Unmap>();
-                return message &&
-                       acknowledge(packet.header(),
+                if (!message) return broken();
+                return acknowledge(packet.header(),
                                    shared_->handler.unmap(session_, message->address, message->length_bytes));
             }
             case wire::Kind::advise: {
                 auto message = packet.as<wire::Advise>();
-                if (!message) return false;
+                if (!message) return broken();
                 if (message->advice != wire::Advice::will_need) return acknowledge(packet.header(), {});
                 return acknowledge(packet.header(), shared_->handler.will_need(session_, message->address,
                                                                                message->length_bytes));
             }
             default:
-                return false;
+                return broken();
         }
+    }
+
+    // A message that the protocol does not have ends the session.
+    bool broken() {
+        shared_->handler.refused(Denial::broken_rules);
+        return false;
     }
 
     bool acknowledge(const wire::Header& request, const Result<void>& result) {
@@ -225,7 +245,7 @@ class Conversation {
 
     bool answer_attach(Packet& packet) {
         auto message = packet.as<wire::Attach>();
-        if (!message || packet.fds.size() != 1) return false;
+        if (!message || packet.fds.size() != 1) return broken();
         message->path[sizeof message->path - 1] = '\0';
         auto answer = shared_->handler.attach(
             session_, std::move(packet.fds[0]),
@@ -233,6 +253,7 @@ class Conversation {
         if (!answer) {
             spdlog::info("pid {} not served {}: {}", peer_.pid,
                          fmt::format("{:?}", std::string_view(message->path)), answer.error().text());
+            shared_->handler.refused(denial_of(answer.error()));
             return send_message(socket_.get(), reply_to(packet.header(), status_of(answer.error())))
                 .has_value();
         }
@@ -248,7 +269,7 @@ class Conversation {
 
     bool answer_map(Packet& packet) {
         auto message = packet.as<wire::Map>();
-        if (!message || packet.fds.size() > 1) return false;
+        if (!message || packet.fds.size() > 1) return broken();
         Fd userfaultfd = packet.fds.empty() ? Fd() : std::move(packet.fds[0]);
         return acknowledge(packet.header(), shared_->handler.map(session_,
                                                                  {.file = message->file,
@@ -327,7 +348,8 @@ class SocketServer final : public Server {
             std::lock_guard lock(shared_->mutex);
             uint32_t limit = shared_->config.max_sessions;
             uint32_t own_limit = peer.uid == 0 ? limit : std::max(1u, limit / 2);
-            if (shared_->sessions >= limit || shared_->sessions_of[peer.uid] >= own_limit) return;
+            if (shared_->sessions >= limit || shared_->sessions_of[peer.uid] >= own_limit)
+                return shared_->handler.refused(Denial::too_many);
             shared_->sessions++;
             shared_->sessions_of[peer.uid]++;
         }

@@ -98,6 +98,7 @@ BOOST_AUTO_TEST_CASE(a_client_outside_the_group_is_on_the_kernels_mapping_and_lo
     BOOST_TEST(reader.call("write-out to=" + outsider.copy)["written"] == kFileBytes);
     BOOST_TEST(wrong_bytes_in_file(outsider.copy, 4, 0) == 0u);
     BOOST_TEST(all_right(reader.call("verify seed=4")));
+    BOOST_TEST(counted(outsider.daemon.status()["refusals"], "not_in_group") > 0u);
 }
 
 BOOST_AUTO_TEST_CASE(a_client_outside_the_group_is_served_in_user_mode_where_that_is_allowed) {
@@ -134,6 +135,7 @@ BOOST_FIXTURE_TEST_CASE(a_descriptor_that_cant_be_read_gets_nothing, Scene) {
         BOOST_REQUIRE(client.hello().has_value());
         BOOST_TEST(refused(attach(client, fd.get())));
     }
+    BOOST_TEST(counted(daemon.status()["refusals"], "descriptor") == std::size(refusals));
     serves_others();
 }
 
@@ -203,6 +205,7 @@ BOOST_FIXTURE_TEST_CASE(garbage_ends_the_session_and_nothing_else, Scene) {
         if (!bytes.empty() && client.send(bytes)) BOOST_TEST(refused(client.receive()));
     }
     BOOST_TEST(comes_true([&] { return daemon.status()["sessions"] == 0u; }));
+    BOOST_TEST(counted(daemon.status()["refusals"], "broken_rules") > 0u);
     serves_others();
 }
 

@@ -90,6 +90,7 @@ BOOST_FIXTURE_TEST_CASE(a_lost_part_is_sigbus_and_the_rest_right, Scene) {
     BOOST_TEST(is_all(reader.call("backing"), "arena"));
     judge(reader.call("verify seed=6"));
     BOOST_TEST(daemon.counter("read_errors") > 0u);
+    BOOST_TEST(counted(daemon.status()["fall_backs"], "unreadable") > 0u);
     judge(reader.call("verify seed=6 order=random threads=4"));
     ReaderProcess second(dir, {.socket = daemon.socket()});
     second.call("map path=" + path);

@@ -73,6 +73,7 @@ BOOST_FIXTURE_TEST_CASE(a_rewritten_file_shows_its_new_bytes_to_who_had_the_old,
     BOOST_TEST(becomes_right(*reader, "verify seed=2"));
     BOOST_TEST(is_all(reader->call("backing"), "file"));
     BOOST_TEST(daemon.counter("generations_changed") == 1u);
+    BOOST_TEST(counted(daemon.status()["fall_backs"], "changed") >= 1u);
 }
 
 BOOST_FIXTURE_TEST_CASE(a_reader_that_comes_after_the_rewriting_never_sees_an_old_byte, Scene) {

@@ -433,6 +433,12 @@ uint64_t huge_mapped_bytes(pid_t pid) {
     return bytes;
 }
 
+uint64_t counted(const Json& list, const std::string& name) {
+    for (const Json& row : list)
+        if (row.at("name") == name) return row.at("count");
+    throw std::runtime_error("nothing is counted as " + name);
+}
+
 bool is_all(const Json& backing, const std::string& what) {
     const Json& runs = backing.at("runs");
     return !runs.empty() &&

@@ -194,6 +194,9 @@ bool holds_userfaultfd(pid_t pid);
 // Bytes of arenas that the process has mapped by huge pages.
 uint64_t huge_mapped_bytes(pid_t pid);
 
+// The count of that name in a list of {name, count}.
+uint64_t counted(const Json& list, const std::string& name);
+
 // True when every run of a "backing" answer is `what`.
 bool is_all(const Json& backing, const std::string& what);
 

@@ -72,6 +72,7 @@ BOOST_FIXTURE_TEST_CASE(huge_sparse_files_cost_their_user_and_not_tierd, Scene) 
     BOOST_TEST(served < 8u);
     BOOST_TEST(daemon_bytes() < before + 64 * kMiB);
     BOOST_TEST(log().find("raise [session] user_metadata") != std::string::npos);
+    BOOST_TEST(counted(daemon.status()["refusals"], "no_space") >= 8 - served);
     serves(path, 4);  // root's is not that user's
     readers.clear();
     // What the giants took is given back with them.

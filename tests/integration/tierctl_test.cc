@@ -166,6 +166,19 @@ BOOST_AUTO_TEST_CASE(faults_are_shown_by_stage_and_spread_when_asked) {
     BOOST_TEST(contains(line_with(spread.out, "< "), "1  ####"), spread.out);
 }
 
+BOOST_AUTO_TEST_CASE(the_slowest_fault_is_shown_stage_by_stage) {
+    Setup setup;
+    Outcome shown = setup.run({"faults", "--slowest"});
+    BOOST_TEST(shown.status == 0, shown.err);
+    BOOST_TEST(contains(shown.out, "pid 4242, extent 17 of /models/gemma.gguf"), shown.out);
+    BOOST_TEST(contains(line_with(shown.out, "read"), "11.0 ms"), shown.out);
+    BOOST_TEST(contains(line_with(shown.out, "whole"), "12.5 ms"), shown.out);
+    Outcome status = setup.run({"status"});
+    BOOST_TEST(contains(line_with(status.out, "fall-backs"), "2 changed"), status.out);
+    BOOST_TEST(contains(line_with(status.out, "refused"), "3 not_in_group"), status.out);
+    BOOST_TEST(!contains(status.out, "deadline"), status.out);
+}
+
 BOOST_AUTO_TEST_CASE(tensors_are_shown_by_layer_and_one_by_one_when_asked) {
     Setup setup;
     Outcome layers = setup.run({"tensors", "gemma.gguf"});

@@ -227,6 +227,9 @@ BOOST_AUTO_TEST_CASE(metrics_are_in_the_form_that_prometheus_reads) {
     BOOST_TEST(contains(answer.head, "Content-Type: text/plain; version=0.0.4"));
     BOOST_TEST(contains(answer.body, "tierd_faults_total{kind=\"missing\"} 17\n"));
     BOOST_TEST(contains(answer.body, "tierd_slowest_fault_seconds 0.0125\n"));
+    BOOST_TEST(contains(answer.body, "tierd_fall_backs_total{reason=\"changed\"} 2\n"));
+    BOOST_TEST(contains(answer.body, "tierd_refusals_total{reason=\"not_in_group\"} 3\n"));
+    BOOST_TEST(contains(answer.body, "tierd_policy_calls_total{hook="));
     BOOST_TEST(contains(answer.body, "tierd_tier_used_bytes{tier=\"dram0\",kind=\"dram\"} 3221225472\n"));
     BOOST_TEST(
         contains(answer.body, "tierd_model_sessions{file=\"1\",model=\"a\\\"b\\\\c\\nd\xef\xbf\xbd\"} 1\n"));

@@ -52,6 +52,10 @@ class FakeControl : public Control {
         engine.counters.faults_missing = 17;
         engine.counters.bytes_read = 5 * kGiB;
         engine.counters.slowest_fault_ns = 12'500'000;
+        engine.fall_backs = {{"changed", 2}, {"deadline", 0}};
+        engine.refusals = {{"not_in_group", 3}};
+        slowest = {4242,      "/models/gemma.gguf", 17, 60'000'000'000, 500'000, 11'000'000, 400'000, 600'000,
+                   12'500'000};
 
         ModelStatus model;
         model.file = 1;
@@ -129,6 +133,10 @@ class FakeControl : public Control {
     Result<std::vector<FaultStageStatus>> faults() override {
         note("faults");
         return stages;
+    }
+    Result<SlowFault> slowest_fault() override {
+        note("slowest_fault");
+        return slowest;
     }
     Result<std::vector<SourceStatus>> sources() override {
         note("sources");
@@ -266,6 +274,7 @@ class FakeControl : public Control {
     std::vector<ModelStatus> known;
     std::vector<SessionStatus> attached;
     std::vector<TierStatus> memory;
+    SlowFault slowest;
     std::vector<FaultStageStatus> stages = {
         {.stage = "read",
          .count = 3,
