@@ -192,7 +192,8 @@ BOOST_AUTO_TEST_CASE(eight_processes_take_turns_on_a_card_that_holds_a_quarter_o
             under(daemon)));
     uint64_t most_leased = 0, waits = 0;
     for (auto& program : programs) {
-        for (const Json& tier : daemon.get("/v1/tiers")["tiers"])
+        const Json tiers = daemon.get("/v1/tiers");
+        for (const Json& tier : tiers["tiers"])
             if (tier["kind"] == "hbm") most_leased = std::max<uint64_t>(most_leased, tier["used_bytes"]);
         Run run = program->wait();
         BOOST_TEST(run.output.find(kAsExpected) != std::string::npos, run.output << run.log);

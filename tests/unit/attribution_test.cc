@@ -1,5 +1,6 @@
 #define BOOST_TEST_MODULE attribution
 #include <boost/test/unit_test.hpp>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -124,7 +125,8 @@ BOOST_AUTO_TEST_CASE(any_sequence_of_maps_and_unmaps_attributes_as_a_plain_histo
 
 BOOST_AUTO_TEST_CASE(readers_look_up_while_the_book_changes) {
     AddressBook book;
-    std::atomic<std::shared_ptr<const AddressMap>> shared;
+    std::mutex mutex;  // guards shared
+    std::shared_ptr<const AddressMap> shared;
     auto file = make_file(1, 64 * kExtent);
     book.add(1, {.address = 1 << 20, .length_bytes = kExtent, .file = file});
     shared = book.publish(0);
@@ -132,7 +134,11 @@ BOOST_AUTO_TEST_CASE(readers_look_up_while_the_book_changes) {
     std::thread reader([&] {
         uint64_t wrong = 0;
         while (!stop) {
-            auto map = shared.load();
+            std::shared_ptr<const AddressMap> map;
+            {
+                std::lock_guard lock(mutex);
+                map = shared;
+            }
             // The first mapping never changes; the second comes and goes.
             wrong += map->find(1, (1 << 20) + 5, 1).found != Found::yes;
             Place other = map->find(1, (8 << 20) + 5, map->as_of_ns());
@@ -145,7 +151,9 @@ BOOST_AUTO_TEST_CASE(readers_look_up_while_the_book_changes) {
             book.add(1, {.address = 8 << 20, .length_bytes = kExtent, .since_ns = now, .file = file});
         else
             book.remove(1, 8 << 20, kExtent, now);
-        shared = book.publish(now);
+        auto published = book.publish(now);
+        std::lock_guard lock(mutex);
+        shared = std::move(published);
     }
     stop = true;
     reader.join();
