@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 CLANG_FORMAT ?= clang-format-19
 SOURCES = git ls-files -z --cached --others --exclude-standard -- '*.cc' '*.h' '*.c' ':!*.bpf.c'
 
-.PHONY: build test demo demo-gpu lint fmt fuzz clean help deps venv cuda configure
+.PHONY: build test test-asan test-tsan fuzz-sim demo demo-gpu lint fmt fuzz clean help deps venv cuda configure
 
 build: deps configure  ## compile everything into build/ (programs: build/bin, the preloaded library: build/lib)
 	cmake --build build -j $(JOBS)
@@ -16,6 +16,18 @@ test: build venv       ## all tests; the last lines are ctest's
 
 demo-gpu: build        ## three models on a card that fits one, with and without tierd; a simulated card unless a real one is there
 	python3 scripts/demo_gpu.py
+
+test-asan:             ## the tests with the address and undefined-behaviour sanitizers (not part of test: 30 minutes)
+	scripts/install-deps.sh
+	scripts/test-sanitized.sh asan
+
+test-tsan:             ## the tests with the thread sanitizer (not part of test: 30 minutes)
+	scripts/install-deps.sh
+	scripts/test-sanitized.sh tsan
+
+fuzz-sim: deps configure  ## 100 000 simulated machines (FUZZ_SEEDS), from another seed each time (FUZZ_FIRST)
+	cmake --build build -j $(JOBS) --target engine_simulation
+	build/tests/engine_simulation --seeds $${FUZZ_SEEDS:-100000} --first $${FUZZ_FIRST:-$$(date +%s)000000} --jobs $(JOBS)
 
 demo: build venv       ## real engines with and without tierd; figures go to build/demo/report.json
 	build/venv/bin/python scripts/demo.py

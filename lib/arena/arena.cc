@@ -69,6 +69,17 @@ Result<void> Arena::reserve(uint64_t offset_bytes, uint64_t length_bytes) const 
     return {};
 }
 
+void Arena::populate(uint64_t offset_bytes, uint64_t length_bytes) const {
+    ::madvise(at(offset_bytes), length_bytes, MADV_POPULATE_WRITE);
+}
+
+Result<void> Arena::store(uint64_t offset_bytes, const char* from, uint64_t length_bytes) const {
+    ssize_t stored = ::pwrite(writable_.get(), from, length_bytes, static_cast<off_t>(offset_bytes));
+    if (stored < 0) return os_error("store into the arena");
+    if (static_cast<uint64_t>(stored) != length_bytes) return fail(Code::io, "store into the arena");
+    return {};
+}
+
 Result<void> Arena::release(uint64_t offset_bytes, uint64_t length_bytes) const {
     if (::fallocate(writable_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes)) != 0)
@@ -79,6 +90,9 @@ Result<void> Arena::release(uint64_t offset_bytes, uint64_t length_bytes) const 
 Result<void> Arena::renew_page(uint64_t offset_bytes) const {
     constexpr size_t kPage = 4 * kKiB;
     std::array<char, kPage> bytes;
+    auto at_byte = static_cast<off_t>(offset_bytes);
+    if (::lseek(writable_.get(), at_byte, SEEK_DATA) != at_byte)
+        return fail(Code::gone, "renew arena page", {}, "it is not in memory");
     std::memcpy(bytes.data(), at(offset_bytes), kPage);
     if (auto released = release(offset_bytes, kPage); !released) return released;
     if (::pwrite(writable_.get(), bytes.data(), kPage, static_cast<off_t>(offset_bytes)) != kPage)

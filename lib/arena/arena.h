@@ -46,13 +46,20 @@ class Arena {
     // touch without a free page would be SIGBUS. Errors: no_space.
     Result<void> reserve(uint64_t offset_bytes, uint64_t length_bytes) const;
 
+    // Makes the range's memory before it is read into. madvise(2), MADV_POPULATE_WRITE; what it can't is made by the read.
+    void populate(uint64_t offset_bytes, uint64_t length_bytes) const;
+
+    // Puts bytes into the arena from a buffer. Errors: errno of pwrite(2); part of the range may then be written.
+    Result<void> store(uint64_t offset_bytes, const char* from, uint64_t length_bytes) const;
+
     // Returns the range's memory and unmaps it from every client; pages that clients wrote privately stay
     // theirs on shmem. fallocate(2), FALLOC_FL_PUNCH_HOLE. Errors: errno.
     Result<void> release(uint64_t offset_bytes, uint64_t length_bytes) const;
 
     // Takes the page at `offset_bytes` out of every client's mapping and puts its bytes back: its next touch is
     // a fault that UFFDIO_CONTINUE resolves. Not for hugetlb, and not for a part of a huge page. About 10 µs.
-    // Errors: errno; the page may then be lost, as after release().
+    // Errors: gone where there is no page, which would be put back as zeros; errno, and the page may then be lost. Either way
+    // the extent is no longer whole.
     Result<void> renew_page(uint64_t offset_bytes) const;
 
     // Bytes of memory that the file holds now, as the kernel counts them.

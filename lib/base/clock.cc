@@ -13,6 +13,9 @@ static uint64_t read_clock(clockid_t id) noexcept {
 uint64_t monotonic_ns() noexcept {
     return read_clock(CLOCK_MONOTONIC);
 }
+uint64_t thread_cpu_ns() noexcept {
+    return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
 uint64_t realtime_ns() noexcept {
     return read_clock(CLOCK_REALTIME);
 }

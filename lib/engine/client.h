@@ -55,9 +55,10 @@ struct Client {
     std::vector<Region> regions;
     std::shared_ptr<const ClientMemory> memory;  // opened when it is first needed
     std::shared_ptr<Userfaultfd> waker;          // a second descriptor, for the evictor; made when needed
-    bool no_huge = false;                        // its mappings stay as they are
-    std::set<uint64_t> files;                    // attached
-    std::map<uint32_t, FallBackOrder> orders;    // sent, not yet acknowledged
+    bool lost = false;         // it goes on with the kernel's mapping, and maps nothing any more
+    bool no_huge = false;      // its mappings stay as they are
+    std::set<uint64_t> files;  // attached
+    std::map<uint32_t, FallBackOrder> orders;  // sent, not yet acknowledged
     uint32_t next_sequence = 1;
     uint64_t faults_missing = 0;
     uint64_t faults_minor = 0;

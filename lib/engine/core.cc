@@ -1,7 +1,6 @@
 #include "lib/engine/core.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/epoll.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -14,7 +13,7 @@ namespace tierd {
 
 namespace {
 
-// What epoll's data says; clients are told apart by their number, which starts at 1.
+// What is ready; clients are told apart by their number, which starts at 1.
 constexpr uint64_t kMailboxEvent = 1ull << 62;
 constexpr uint64_t kReaderEvent = kMailboxEvent + 1;
 constexpr uint64_t kWatchEvent = kMailboxEvent + 2;
@@ -42,13 +41,6 @@ bool is_busy(uint8_t state) {
     return state == TIERD_EXTENT_QUEUED || state == TIERD_EXTENT_FILLING || state == TIERD_EXTENT_EVICTING;
 }
 
-void watch_readable(const Fd& epoll, int fd, uint64_t what) {
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.u64 = what;
-    ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event);
-}
-
 }  // namespace
 
 Core::Core(const EngineConfig& config, Parts parts)
@@ -59,7 +51,7 @@ Core::Core(const EngineConfig& config, Parts parts)
       grow_policy_(std::move(parts.grow_policy)),
       table_(std::move(parts.table)),
       watch_(std::move(parts.watch)),
-      epoll_(std::move(parts.epoll)),
+      readiness_(std::move(parts.readiness)),
       heartbeat_(parts.heartbeat),
       mailbox_(parts.mailbox),
       evictor_(parts.evictor),
@@ -72,10 +64,10 @@ Core::Core(const EngineConfig& config, Parts parts)
       next_epoch_ns_(started_ns_ + config.epoch_ms * kNsPerMs),
       hint_budget_(kHintShare * config.sample_cost_percent / 100),
       hints_on_(config.sample_source == "auto" || config.sample_source == "hint") {
-    watch_readable(epoll_, mailbox_->poll_fd(), kMailboxEvent);
-    watch_readable(epoll_, reader_->poll_fd(), kReaderEvent);
-    watch_readable(epoll_, watch_.poll_fd(), kWatchEvent);
-    if (memory_events_.poll_fd() >= 0) watch_readable(epoll_, memory_events_.poll_fd(), kMemoryEvent);
+    (void)readiness_.add(mailbox_->poll_fd(), kMailboxEvent);
+    (void)readiness_.add(reader_->poll_fd(), kReaderEvent);
+    (void)readiness_.add(watch_.poll_fd(), kWatchEvent);
+    if (memory_events_.poll_fd() >= 0) (void)readiness_.add(memory_events_.poll_fd(), kMemoryEvent);
     for (const TierSpec& spec : config_.tiers) tiers_.add(spec);
     if (config_.tiers.empty()) tiers_.add({.name = "dram0", .capacity_bytes = config_.budget_bytes});
     Tier* system = tiers_.find(config_.system_tier);
@@ -86,23 +78,27 @@ Core::Core(const EngineConfig& config, Parts parts)
 Core::~Core() = default;
 
 void Core::run() {
-    while (!finished_stopping()) {
-        wait_for_events();
-        if (monotonic_ns() >= next_epoch_ns_) on_epoch();
-        map_some_ahead();
-        pump();
-        if (overslept()) {
-            spdlog::warn(
-                "this thread stood still past the deadline: every session goes on with the kernel's mapping");
-            for (auto& [number, client] : clients_) lose_client(*client, FallBackReason::stood_still);
-            overslept_ = false;
-        }
-        account_hints();
-        beat();
+    while (turn()) {
     }
     for (auto& [number, file] : files_) remember_order(*file);
     mailbox_->close();
     for (auto& closure : mailbox_->take()) closure(*this);
+}
+
+bool Core::turn() {
+    wait_for_events();
+    if (monotonic_ns() >= next_epoch_ns_) on_epoch();
+    map_some_ahead();
+    pump();
+    if (overslept()) {
+        spdlog::warn(
+            "this thread stood still past the deadline: every session goes on with the kernel's mapping");
+        for (auto& [number, client] : clients_) lose_client(*client, FallBackReason::stood_still);
+        overslept_ = false;
+    }
+    account_hints();
+    beat();
+    return !finished_stopping();
 }
 
 // Relaxed: the page publishes nothing but the beat itself.
@@ -124,10 +120,7 @@ void Core::wait_for_events() {
     int timeout_ms = 0;
     uint64_t next_ns = map_ahead_.empty() ? next_epoch_ns_ : map_ahead_.front().not_before_ns;
     if (next_ns > now) timeout_ms = static_cast<int>((next_ns - now) / kNsPerMs) + 1;
-    std::array<epoll_event, 64> events{};
-    int count =
-        ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), std::min(timeout_ms, 100));
-    for (int i = 0; i < count; i++) on_event(events[static_cast<size_t>(i)].data.u64);
+    for (uint64_t what : readiness_.wait(std::min(timeout_ms, 100))) on_event(what);
 }
 
 void Core::on_event(uint64_t what) {

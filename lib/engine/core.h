@@ -29,6 +29,7 @@
 #include "lib/engine/inotify.h"
 #include "lib/engine/mailbox.h"
 #include "lib/engine/policy_record.h"
+#include "lib/engine/readiness.h"
 #include "lib/engine/run_delay.h"
 #include "lib/engine/sampler.h"
 #include "lib/engine/trace_recorder.h"
@@ -83,6 +84,7 @@ struct Move {
     uint8_t from = kNoTier;
     uint8_t to = kNoTier;
     bool then_evict = false;  // wanted away meanwhile
+    bool not_whole = false;   // because some of its memory is gone
 };
 
 // Resident extents still to be mapped into a client ahead of its touches.
@@ -109,7 +111,7 @@ class Core {
         ExtentTable table;
         FileWatch watch;
         MemoryEvents memory_events;
-        Fd epoll;
+        Readiness readiness;
         wire::Heartbeat* heartbeat;  // the page that clients watch
         Mailbox* mailbox;
         Worker* evictor;
@@ -121,6 +123,9 @@ class Core {
     ~Core();
 
     void run();  // until request_stop() was honoured
+    // One round of it: waits for events, at most until the next epoch, and does all that can be done. False when that was
+    // the last.
+    bool turn();
 
     // --- sessions (core_files.cc, core_faults.cc)
     Result<uint64_t> open_client(const Peer& peer, Fd notice, std::string command, uint64_t cgroup);
@@ -276,7 +281,8 @@ class Core {
     // core_evictions.cc
     // `wanted`: what the memory is for, where that is a read-ahead.
     bool make_room(uint64_t bytes, bool for_demand, ExtentId wanted = kNoExtent);
-    bool start_eviction(ExtentId id);
+    // `not_whole`: some of its memory is gone or stands in two tiers; then it goes even if it is pinned.
+    bool start_eviction(ExtentId id, bool not_whole = false);
     void release_memory(ExtentId id, bool was_published);
     void on_released(ExtentId id, bool was_published);
     uint64_t evict_by_age(uint64_t bytes, uint8_t tier = kNoTier);
@@ -299,7 +305,7 @@ class Core {
     size_t check_placement(ExtentId id);
     bool gather(ExtentId id);
     Migrator& migrator();
-    int preferred_node(ExtentId id);
+    int preferred_node(uint8_t tier);
     PageRange pages_of(ExtentId id);
 
     // core_tiers.cc
@@ -360,7 +366,7 @@ class Core {
     std::unique_ptr<TraceRecorder> observer_;  // null: nothing is recorded
     ExtentTable table_;
     FileWatch watch_;
-    Fd epoll_;
+    Readiness readiness_;
     wire::Heartbeat* heartbeat_;
     Mailbox* mailbox_;
     Worker* evictor_;
@@ -374,9 +380,10 @@ class Core {
     MemoryEvents memory_events_;
     std::unique_ptr<Migrator> migrator_;  // from the second tier on
     std::unordered_map<ExtentId, Move> moves_;
-    std::deque<ProposedMove> deferred_moves_;  // the second half of exchanges, until there is room
-    ExtentId next_placement_ = 0;              // to be checked
-    uint32_t suspect_rows_ = 0;                // to be checked soon, since there were news of memory
+    std::unordered_map<ExtentId, uint8_t> scattered_;  // evicting, and where else some of their pages are
+    std::deque<ProposedMove> deferred_moves_;          // the second half of exchanges, until there is room
+    ExtentId next_placement_ = 0;                      // to be checked
+    uint32_t suspect_rows_ = 0;                        // to be checked soon, since there were news of memory
     uint64_t migrate_bytes_per_s_;
     EngineCounters counters_;
     FaultProfile profile_;

@@ -73,14 +73,15 @@ bool Core::free_huge_page() {
 
 // False when the extent may not go: not resident, pinned, or no extent at all. One that is on its way to another tier
 // goes at the end of that.
-bool Core::start_eviction(ExtentId id) {
+bool Core::start_eviction(ExtentId id, bool not_whole) {
     WeightFile* file = owner_of(id);
     if (file == nullptr) return false;
     tierd_extent& row = table_[id];
-    if (row.state != TIERD_EXTENT_RESIDENT || ((row.flags & TIERD_EXTENT_PINNED) != 0 && !file->changed))
-        return false;
+    bool held = (row.flags & TIERD_EXTENT_PINNED) != 0 && !file->changed && !not_whole;
+    if (row.state != TIERD_EXTENT_RESIDENT || held) return false;
     if (auto move = moves_.find(id); move != moves_.end()) {
         move->second.then_evict = true;
+        move->second.not_whole |= not_whole;
         migrator().cancel(id);
         return false;
     }
@@ -113,6 +114,7 @@ void Core::on_released(ExtentId id, bool was_published) {
     WeightFile& file = file_of(id);
     evicting_bytes_ -= file.memory_of(id);
     tiers_.give_back(table_[id].tier, file.memory_of(id));
+    if (auto other = scattered_.extract(id)) tiers_.give_back(other.mapped(), file.memory_of(id));
     if (was_published) {
         counters_.evictions++;
         counters_.bytes_evicted += file.bytes_in(id);

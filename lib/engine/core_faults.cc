@@ -1,6 +1,5 @@
 // core_faults.cc - the engine's thread, from a touch to a mapped page.
 #include <spdlog/spdlog.h>
-#include <sys/epoll.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -100,7 +99,7 @@ bool Core::map_extent(Client& client, const Region& region, ExtentId id, uint64_
         // Somebody else dropped our pages. What is left of them goes, and the extent is read again.
         spdlog::warn("extent {} of {} lost its memory; it will be read again", id - region.file->first_extent,
                      region.file->path);
-        start_eviction(id);
+        start_eviction(id, true);
         return false;
     }
     if (mapped == Mapped::gone) {

@@ -1,8 +1,6 @@
 // core_files.cc - the engine's thread: which weight files are served, to whom, and when that ends.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -42,7 +40,7 @@ void Core::close_client(uint64_t number) {
     auto client = std::move(found->second);
     clients_.erase(found);
     // The process may still hold the description, so closing our descriptor would not end the watch.
-    if (client->userfaultfd) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, client->userfaultfd->fd(), nullptr);
+    if (client->userfaultfd) readiness_.remove(client->userfaultfd->fd());
     if (sampler_ != nullptr) book_.end_process(static_cast<uint32_t>(client->peer.pid), monotonic_ns());
     client->regions.clear();
     for (uint64_t file_number : client->files) {
@@ -50,6 +48,10 @@ void Core::close_client(uint64_t number) {
         if (--file->clients > 0) continue;
         attached_bytes_ -= file->size_bytes();
         remember_order(*file);
+        // Nobody is left who wished for it.
+        std::erase_if(will_need_, [&](ExtentId id) {
+            return id >= file->first_extent && id - file->first_extent < file->extent_count;
+        });
         tell_last_session(*file);
         drop_file_if_idle(file);
     }
@@ -115,7 +117,11 @@ void Core::fill_table(WeightFile& file) {
 
 Result<void> Core::attach_client(uint64_t number, const std::shared_ptr<WeightFile>& file) {
     Client* client = find_client(number);
-    if (client == nullptr) return fail(Code::gone, "attach");
+    if (client == nullptr) {
+        if (files_.contains(file->number))
+            drop_file_if_idle(file);  // it may have been opened for this client alone
+        return fail(Code::gone, "attach");
+    }
     // It may have gone between being found and being attached: idle files are dropped on this thread.
     if (!files_.contains(file->number) || file->changed)
         return fail(Code::busy, "attach", file->path, "the file is changing");
@@ -131,7 +137,8 @@ Result<void> Core::attach_client(uint64_t number, const std::shared_ptr<WeightFi
 
 Result<void> Core::map_region(uint64_t number, const RegionRequest& request, Fd userfaultfd) {
     Client* client = find_client(number);
-    if (client == nullptr) return fail(Code::gone, "map");
+    if (client == nullptr || client->lost) return fail(Code::gone, "map");
+    if (stopping_) return fail(Code::busy, "map", {}, "tierd is shutting down");
     if (!client->files.contains(request.file))
         return fail(Code::denied, "map", {}, "the session has not attached that file");
     auto file = files_.at(request.file);
@@ -148,11 +155,7 @@ Result<void> Core::map_region(uint64_t number, const RegionRequest& request, Fd 
     if (userfaultfd && !client->userfaultfd) {
         auto adopted = Userfaultfd::adopt(std::move(userfaultfd));
         if (!adopted) return std::unexpected(adopted.error());
-        epoll_event event{};
-        event.events = EPOLLIN;
-        event.data.u64 = number;
-        if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, adopted->fd(), &event) != 0)
-            return os_error("watch userfaultfd");
+        if (auto watched = readiness_.add(adopted->fd(), number); !watched) return watched;
         client->userfaultfd = std::move(*adopted);
     }
     if (!client->userfaultfd)
@@ -219,10 +222,11 @@ void Core::order_fall_back(Client& client, FallBackOrder order, FallBackReason r
 // A shim that does not read its orders loses the session; a closed channel makes it fall back by itself.
 void Core::lose_client(Client& client, FallBackReason reason) {
     fall_backs_[static_cast<size_t>(reason)]++;
+    client.lost = true;
     FallBackOrder everything;
     everything.leaving = client.cut_ordered(everything);
     client.orders[client.next_sequence++] = std::move(everything);
-    ::shutdown(client.notice.get(), SHUT_RDWR);
+    hang_up(client.notice.get());
 }
 
 void Core::fallen_back(uint64_t number, uint32_t sequence, int status) {

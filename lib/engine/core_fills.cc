@@ -1,10 +1,7 @@
 // core_fills.cc - the engine's thread, from a wanted extent to its bytes in memory.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -57,8 +54,11 @@ void Core::pump() {
             if (begun == Started::no_buffer) coming = true;
             bool moving = evicting_bytes_ > 0 || reads_in_flight_ > 0 || !moves_.empty();
             if (begun != Started::yes && (coming || moving)) break;
-            if (begun != Started::yes)
-                abandon_fill(id, FallBackReason::no_memory);  // nothing can ever be freed for it
+            if (begun != Started::yes) {  // nothing can ever be freed for it
+                auto file = slots_[file_of(id).slot];
+                abandon_fill(id, FallBackReason::no_memory);
+                drop_file_if_idle(file);  // whoever wanted it may have gone
+            }
         }
         demand_.pop_front();
         started = true;
@@ -146,6 +146,7 @@ Started Core::start_fill(ExtentId id, FillReason reason) {
     uint8_t tier = tiers_.grant(file.memory_of(id));
     if (tier == kNoTier) return Started::no_room;
     Started refused = Started::yes;
+    PreferNode prefer(preferred_node(tier));
     if (file.bounces(id)) {
         fill.bounce = bounce_.take();
         if (fill.bounce == nullptr) refused = Started::no_buffer;
@@ -195,10 +196,10 @@ uint32_t Core::part_bytes(ExtentId id, uint32_t part) {
 bool Core::issue_read(ExtentId id) {
     WeightFile& file = file_of(id);
     Fill& fill = fills_[id];
-    PreferNode prefer(preferred_node(id));
+    PreferNode prefer(preferred_node(table_[id].tier));
     // The kernel's own threads may issue the read, and know nothing of what this one prefers.
-    if (fill.bounce == nullptr && preferred_node(id) >= 0)
-        ::madvise(file.arena.at(file.offset_of(id)), file.memory_of(id), MADV_POPULATE_WRITE);
+    if (fill.bounce == nullptr && preferred_node(table_[id].tier) >= 0)
+        file.arena.populate(file.offset_of(id), file.memory_of(id));
     uint32_t parts = fill.bounce == nullptr ? 1 : (file.bytes_in(id) + kPartBytes - 1) / kPartBytes;
     fill.failure = 0;
     for (uint32_t part = 0; part < parts; part++) {
@@ -232,18 +233,13 @@ void Core::on_part(ExtentId id, uint32_t part, int64_t result) {
     Fill& fill = fills_[id];
     uint32_t wanted = part_bytes(id, part);
     if (result == wanted && fill.bounce != nullptr) {
-        PreferNode prefer(preferred_node(id));
-        ssize_t stored = ::pwrite(file.arena.writable_fd(), fill.bounce + part * kPartBytes, wanted,
-                                  static_cast<off_t>(file.offset_of(id) + part * kPartBytes));
-        if (stored != wanted) result = stored < 0 ? -errno : -EIO;  // part of a page must never be shown
+        PreferNode prefer(preferred_node(table_[id].tier));
+        auto stored =
+            file.arena.store(file.offset_of(id) + part * kPartBytes, fill.bounce + part * kPartBytes, wanted);
+        // Part of a page must never be shown.
+        if (!stored) result = -(stored.error().err != 0 ? stored.error().err : EIO);
     }
-    if (result == -EINVAL && file.origin.direct) {
-        // The file system took the flag at open and refuses it now. The description is our own: we may change
-        // it.
-        int flags = ::fcntl(file.origin.fd.get(), F_GETFL);
-        ::fcntl(file.origin.fd.get(), F_SETFL, flags & ~O_DIRECT);
-        file.origin.direct = false;
-    }
+    if (result == -EINVAL && file.origin.direct) file.origin.leave_direct();
     if (result != wanted) fill.failure = result < 0 ? static_cast<int>(result) : -ENODATA;
     if (--fill.parts == 0) on_read(id);
 }
@@ -262,11 +258,8 @@ void Core::on_read(ExtentId id) {
     fill.read_ns = monotonic_ns();
     counters_.bytes_read += file.bytes_in(id);
     if (!file.origin.direct)
-        evictor_->post(
-            [shared = slots_[file.slot], offset = file.offset_of(id), length = file.memory_of(id)] {
-                ::posix_fadvise(shared->origin.fd.get(), static_cast<off_t>(offset),
-                                static_cast<off_t>(length), POSIX_FADV_DONTNEED);
-            });
+        evictor_->post([shared = slots_[file.slot], offset = file.offset_of(id),
+                        length = file.memory_of(id)] { shared->origin.drop_cache(offset, length); });
     // The bytes count only if the file was still the same when they had been read.
     if (file.origin.local_disk) {
         if (!file.origin.unchanged()) mark_changed(file);

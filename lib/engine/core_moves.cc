@@ -37,9 +37,9 @@ Migrator& Core::migrator() {
     return *migrator_;
 }
 
-// Where fresh pages of the extent are to come from; -1: from wherever the kernel takes them by itself.
-int Core::preferred_node(ExtentId id) {
-    const Tier* tier = tiers_.find(table_[id].tier);
+// Where fresh pages in the tier are to come from; -1: from wherever the kernel takes them by itself.
+int Core::preferred_node(uint8_t number) {
+    const Tier* tier = tiers_.find(number);
     bool by_kernel = tier == nullptr || tier->number == system_tier_ || tier->spec.nodes.empty();
     return by_kernel ? -1 : tier->spec.nodes.front();
 }
@@ -85,11 +85,15 @@ Refusal Core::start_move(ExtentId id, uint8_t to, uint32_t priority, bool for_ex
     if (!tiers_.grant_in(to, file->memory_of(id), for_exchange)) return Refusal::tier_full;
     const Tier& source = *tiers_.find(row.tier);
     uint64_t bandwidth = std::min(bandwidth_of(source), bandwidth_of(*target));
+    // A declared tier's memory is the system's own: out of another node it goes there, and back there when a move fails.
+    const auto& ordinary = tiers_.find(system_tier_)->spec.nodes;
+    bool leaves_node = !source.spec.nodes.empty() && source.number != system_tier_;
+    const auto& to_nodes = target->spec.nodes.empty() && leaves_node ? ordinary : target->spec.nodes;
     moves_[id] = {.from = row.tier, .to = to};
     migrator().move({.tag = id,
                      .range = pages_of(id),
-                     .to = target->spec.nodes,
-                     .from = source.spec.nodes,
+                     .to = to_nodes,
+                     .from = source.spec.nodes.empty() ? ordinary : source.spec.nodes,
                      .modelled_ns = file->memory_of(id) * kNsPerSecond / bandwidth,
                      .priority = priority,
                      .keep = slots_[file->slot]});
@@ -101,7 +105,12 @@ void Core::on_moved(const MoveResult& result) {
     Move move = moves_.extract(id).mapped();
     WeightFile& file = file_of(id);
     bool arrived = result.outcome == MoveOutcome::moved;
-    tiers_.give_back(arrived ? move.from : move.to, file.memory_of(id));
+    bool scattered = result.outcome == MoveOutcome::scattered;
+    // What is here and there takes memory in both until it is released.
+    if (scattered)
+        scattered_[id] = move.to;
+    else
+        tiers_.give_back(arrived ? move.from : move.to, file.memory_of(id));
     if (arrived && move.from != move.to) {
         table_[id].tier = move.to;
         counters_.moves++;
@@ -111,9 +120,9 @@ void Core::on_moved(const MoveResult& result) {
         spdlog::debug("extent {} of {} stays in its tier: {}", id - file.first_extent, file.path,
                       move_error_text(result.error));
         // Pages that are here and there, or lost, are read again.
-        move.then_evict |= result.outcome == MoveOutcome::scattered || result.error == ENOENT;
+        move.not_whole |= scattered || result.error == ENOENT;
     }
-    if (move.then_evict || file.changed) start_eviction(id);
+    if (move.then_evict || move.not_whole || file.changed) start_eviction(id, move.not_whole);
     for (size_t left = deferred_moves_.size(); left > 0; left--) {
         ProposedMove waiting = deferred_moves_.front();
         deferred_moves_.pop_front();
@@ -154,7 +163,7 @@ size_t Core::check_placement(ExtentId id) {
     if (believed == nullptr || believed->spec.nodes.empty() || owner_of(id) == nullptr) return 0;
     PageRange pages = pages_of(id);
     if (auto mapped = map_pages(pages); !mapped) {
-        if (mapped.error().err == ENOENT) start_eviction(id);  // lost; the next touch reads it again
+        if (mapped.error().err == ENOENT) start_eviction(id, true);  // lost; the next touch reads it again
         return pages.pages();
     }
     auto placed = find_pages(pages);

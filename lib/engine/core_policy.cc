@@ -75,10 +75,10 @@ Refusal Core::watch_extent(ExtentId id) {
     if (!mapped || !file->bounces(id)) return Refusal::not_mapped;
     if (file->changed) return Refusal::changed;
     if (moves_.contains(id)) return Refusal::on_its_way;
-    PreferNode prefer(preferred_node(id));
-    // A page that could not be put back is missed by the next CONTINUE, which has the extent read again.
+    PreferNode prefer(preferred_node(table_[id].tier));
     if (auto renewed = file->arena.renew_page(file->offset_of(id)); !renewed) {
-        spdlog::warn("{}", renewed.error().text());
+        spdlog::warn("{}: the extent will be read again", renewed.error().text());
+        start_eviction(id, true);
         return Refusal::not_mapped;
     }
     counters_.extents_watched++;

@@ -24,12 +24,6 @@ constexpr uint32_t kOneTouch = 1u << 16;
 constexpr uint64_t kSmallPage = 4 * kKiB;
 constexpr double kReadersHalfLife = 0.5;  // of who read what, each kHeatHalfLifeNs
 
-uint64_t thread_cpu_ns() {
-    timespec t{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return static_cast<uint64_t>(t.tv_sec) * kNsPerSecond + static_cast<uint64_t>(t.tv_nsec);
-}
-
 uint32_t saturating_add(uint32_t value, uint32_t more) {
     return value > UINT32_MAX - more ? UINT32_MAX : value + more;
 }
@@ -168,8 +162,10 @@ bool Core::hint(ExtentId id) {
     uint64_t pages = file.memory_of(id) / kSmallPage;
     uint64_t page = file.offset_of(id) + random_() % pages * kSmallPage;
     if (file.bounces(id)) {
-        PreferNode prefer(preferred_node(id));
-        return file.arena.renew_page(page).has_value();
+        PreferNode prefer(preferred_node(table_[id].tier));
+        if (file.arena.renew_page(page)) return true;
+        start_eviction(id, true);  // no longer whole
+        return false;
     }
     auto order = make_message<wire::FallBack>(wire::Kind::show_touch, 0);
     order.file = file.number;

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,29 +23,6 @@
 #include "lib/sample/spe_source.h"
 
 namespace tierd {
-
-bool Mailbox::post(Closure closure) {
-    {
-        std::lock_guard lock(mutex_);
-        if (closed_) return false;
-        closures_.push_back(std::move(closure));
-    }
-    uint64_t one = 1;
-    (void)!::write(eventfd_.get(), &one, sizeof one);
-    return true;
-}
-
-std::vector<Mailbox::Closure> Mailbox::take() {
-    uint64_t count = 0;
-    (void)!::read(eventfd_.get(), &count, sizeof count);
-    std::lock_guard lock(mutex_);
-    return std::exchange(closures_, {});
-}
-
-void Mailbox::close() {
-    std::lock_guard lock(mutex_);
-    closed_ = true;
-}
 
 namespace {
 
@@ -152,8 +128,8 @@ class ThreadedEngine final : public Engine {
         auto leases = LeaseDesk::start(config_.hbm);
         if (!leases) return std::unexpected(leases.error());
         leases_ = std::move(*leases);
-        Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
-        if (!epoll) return os_error("epoll");
+        auto readiness = Readiness::make();
+        if (!readiness) return std::unexpected(readiness.error());
         open_state();
         core_ = std::make_unique<Core>(
             config_, Core::Parts{.reader = std::move(*reader),
@@ -162,7 +138,7 @@ class ThreadedEngine final : public Engine {
                                  .table = std::move(*table),
                                  .watch = std::move(*watch),
                                  .memory_events = memory_events ? std::move(*memory_events) : MemoryEvents(),
-                                 .epoll = std::move(epoll),
+                                 .readiness = std::move(*readiness),
                                  .heartbeat = heartbeat_.page(),
                                  .mailbox = &mailbox_,
                                  .evictor = &evictor_,

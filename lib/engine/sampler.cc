@@ -15,12 +15,6 @@ namespace {
 constexpr size_t kMostWaiting =
     1u << 18;  // a map comes every epoch; more than this is an engine that stands still
 
-uint64_t thread_cpu_ns() {
-    timespec t{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return static_cast<uint64_t>(t.tv_sec) * kNsPerSecond + static_cast<uint64_t>(t.tv_nsec);
-}
-
 }  // namespace
 
 Sampler::Sampler(std::unique_ptr<SampleSource> source, const SamplerConfig& config, Deliver deliver)

@@ -15,6 +15,17 @@ bool Origin::unchanged() const {
     return now && *now == identity;
 }
 
+void Origin::leave_direct() {
+    int flags = ::fcntl(fd.get(), F_GETFL);
+    ::fcntl(fd.get(), F_SETFL, flags & ~O_DIRECT);
+    direct = false;
+}
+
+void Origin::drop_cache(uint64_t offset_bytes, uint64_t length_bytes) const {
+    ::posix_fadvise(fd.get(), static_cast<off_t>(offset_bytes), static_cast<off_t>(length_bytes),
+                    POSIX_FADV_DONTNEED);
+}
+
 // File systems whose fstat(2) answers from memory; anything else (network, FUSE) may hang and is asked
 // asynchronously.
 static bool is_local(int fd) {

@@ -24,6 +24,12 @@ struct Origin {
     // True while the file is still what it was when it was attached. fstat(2): only for local_disk on the
     // engine's thread.
     bool unchanged() const;
+
+    // From now on reads go through the page cache: the file system took O_DIRECT at open and refuses it now. The open file
+    // is our own, so we may change it.
+    void leave_direct();
+    // Lets the page cache forget what was read through it. Any thread; may wait for the disk.
+    void drop_cache(uint64_t offset_bytes, uint64_t length_bytes) const;
 };
 
 // `client_fd` is any readable descriptor of a regular file (checked here: no O_PATH, no O_WRONLY, no device,

@@ -61,12 +61,6 @@ constexpr std::array<SharedMap, 5> kShared{{{"tierd_extents", sizeof(tierd_exten
                                             {"tierd_marks", sizeof(tierd_mark)},
                                             {"tierd_answers", sizeof(tierd_answer)}}};
 
-uint64_t thread_cpu_ns() {
-    timespec now{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<uint64_t>(now.tv_sec) * kNsPerSecond + static_cast<uint64_t>(now.tv_nsec);
-}
-
 std::unexpected<Error> refuse(const std::string& name, std::string what, std::string hint = {}) {
     return fail(Code::bad_input, fmt::format("use the policy {}: {}", name, what), {}, std::move(hint));
 }

@@ -20,6 +20,9 @@ class LruPolicy final : public Policy {
     std::string_view name() const override { return "lru"; }
     void model_open(const PolicyView& view, const PolicyModel& model) override;
     void model_close(const PolicyView& view, uint32_t model) override;
+    void last_session(const PolicyView&, uint32_t model, PolicyDecisions&) override {
+        read_ahead_.last_session(model);
+    }
     void fault(const PolicyView& view, ExtentId extent, Touch touch, PolicyDecisions& out) override;
     void filled(const PolicyView& view, ExtentId extent) override;
     void evicted(const PolicyView& view, ExtentId extent) override;

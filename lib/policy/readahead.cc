@@ -142,6 +142,11 @@ void ReadAhead::go_on(const PolicyView& view, uint32_t model, const ReadAheadLim
     }
 }
 
+void ReadAhead::last_session(uint32_t model) {
+    auto found = readers_.find(model);
+    if (found != readers_.end()) found->second.streams = {};
+}
+
 ReadAhead::Score ReadAhead::score(uint32_t model) const {
     auto found = readers_.find(model);
     return found == readers_.end() ? Score{} : found->second.score;

@@ -38,6 +38,8 @@ class ReadAhead {
   public:
     void model_open(const PolicyView& view, const PolicyModel& model);
     void model_close(uint32_t model);
+    // Its last session has gone: nothing is read ahead until it is touched again.
+    void last_session(uint32_t model);
 
     // A touch was seen. `was_ahead`: it was the first of an extent that had been read ahead. Appends to
     // `wanted`.

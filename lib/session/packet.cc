@@ -60,4 +60,8 @@ Result<void> send_packet(int socket, std::span<const std::byte> bytes, std::span
     return {};
 }
 
+void hang_up(int socket) {
+    ::shutdown(socket, SHUT_RDWR);
+}
+
 }  // namespace tierd

@@ -45,6 +45,9 @@ Result<Packet> receive_packet(int socket);
 // Sends without blocking. Errors: busy when the peer's queue is full, gone when it left.
 Result<void> send_packet(int socket, std::span<const std::byte> message, std::span<const int> fds);
 
+// Ends the channel for both sides, whoever else holds the socket.
+void hang_up(int socket);
+
 template <class T>
 Result<void> send_message(int socket, const T& message, std::span<const int> fds = {}) {
     return send_packet(socket, std::as_bytes(std::span(&message, 1)), fds);

@@ -249,6 +249,18 @@ BOOST_AUTO_TEST_CASE(a_worker_runs_every_job_in_order_even_those_queued_at_its_e
     BOOST_TEST(std::is_sorted(ran.begin(), ran.end()));
 }
 
+// A hole reads as zeros: put back, it would be a page that says so.
+BOOST_AUTO_TEST_CASE(a_page_that_is_not_in_memory_is_not_renewed) {
+    auto arena = ArenaStore::discover(HugePages::off, kGiB).make_arena(kMiB, kMiB, false).value();
+    std::memset(arena.at(0), 7, kMiB);
+    BOOST_REQUIRE(arena.release(4 * kKiB, 4 * kKiB).has_value());
+    auto renewed = arena.renew_page(4 * kKiB);
+    BOOST_REQUIRE(!renewed.has_value());
+    BOOST_TEST((renewed.error().code == Code::gone));
+    BOOST_TEST(arena.allocated_bytes() == kMiB - 4 * kKiB);
+    BOOST_TEST(arena.renew_page(8 * kKiB).has_value());
+}
+
 BOOST_AUTO_TEST_CASE(a_renewed_page_is_unmapped_everywhere_and_keeps_its_bytes) {
     auto store = ArenaStore::discover(HugePages::off, kGiB);
     auto arena = store.make_arena(2 * kMiB, 64 * kKiB, false).value();
