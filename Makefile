@@ -17,11 +17,11 @@ test: build venv       ## all tests; the last lines are ctest's
 demo-gpu: build        ## three models on a card that fits one, with and without tierd; a simulated card unless a real one is there
 	python3 scripts/demo_gpu.py
 
-test-asan:             ## the tests with the address and undefined-behaviour sanitizers (not part of test: 30 minutes)
+test-asan:             ## the tests with the address and undefined-behaviour sanitizers (not part of test: it takes long)
 	scripts/install-deps.sh
 	scripts/test-sanitized.sh asan
 
-test-tsan:             ## the tests with the thread sanitizer (not part of test: 30 minutes)
+test-tsan:             ## the tests with the thread sanitizer (not part of test: it takes long)
 	scripts/install-deps.sh
 	scripts/test-sanitized.sh tsan
 

@@ -8,7 +8,7 @@
 #   guest*                               the same tests in a virtual machine; not built with a sanitizer
 #   cuda_*, simcuda_symbols_test         programs under a preloaded shim and a simulated driver: the runtime would have to be first
 #   protocol_models, changelog_*         nothing of them is compiled
-#   policy_test, policies_test, policy_replay_test (tsan only)  one thread, and half an hour of it
+#   policy_test, policies_test, policy_replay_test (tsan only)  one thread, and slow
 #   sample_ring_test (tsan only)         counts the page faults of its process, to which the sanitizer adds its own
 set -euo pipefail
 cd "$(dirname "$0")/.."
