@@ -22,9 +22,9 @@ CUresult refuse_flags(unsigned long long flags) {
 
 CUresult CUDAAPI cuMemGetAllocationGranularity(size_t* bytes, const CUmemAllocationProp* properties,
                                                CUmemAllocationGranularity_flags) {
-    return entry("cuMemGetAllocationGranularity", [&](Driver&) -> CUresult {
+    return entry("cuMemGetAllocationGranularity", [&](Driver& d) -> CUresult {
         if (!properties || !is_card_memory(*properties)) return CUDA_ERROR_NOT_SUPPORTED;
-        *bytes = kGranularityBytes;
+        *bytes = d.memory.granularity_bytes();
         return CUDA_SUCCESS;
     });
 }

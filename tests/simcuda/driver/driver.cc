@@ -58,7 +58,7 @@ Driver::Driver(Settings s, std::unique_ptr<Card> c)
       process(::getpid()),
       card(std::move(c)),
       clock(settings.virtual_time),
-      memory(*card, settings.poison),
+      memory(*card, settings.poison, settings.granularity_bytes),
       managed(*card, clock) {}
 
 Driver* driver() {

@@ -120,7 +120,7 @@ CUresult Memory::allocate_device(const Ask& ask, Region& region) {
     region.physical = Physical::take(card_, mapped, charged);
     if (!region.physical) return CUDA_ERROR_OUT_OF_MEMORY;
     region.area_bytes = mapped + page_bytes();
-    uint64_t alignment = mapped >= kGranularityBytes ? kGranularityBytes : page_bytes();
+    uint64_t alignment = mapped >= kLargeBytes ? kLargeBytes : page_bytes();
     region.area_base = take_addresses(region.area_bytes, alignment, 0);
     if (region.area_base == 0) return kNoMappings;
     void* at = ::mmap(pointer(region.area_base), mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
@@ -129,7 +129,7 @@ CUresult Memory::allocate_device(const Ask& ask, Region& region) {
         ::munmap(pointer(region.area_base), region.area_bytes);
         return kNoMappings;
     }
-    bool large = mapped >= kGranularityBytes;  // big ones start where engines expect it
+    bool large = mapped >= kLargeBytes;  // big ones start where engines expect it
     region.base = region.area_base + (large ? 0 : mapped - charged);
     if (poison_) std::memset(at, 0xCB, mapped);
     return CUDA_SUCCESS;
@@ -137,7 +137,7 @@ CUresult Memory::allocate_device(const Ask& ask, Region& region) {
 
 CUresult Memory::allocate_host(const Ask& ask, Region& region) {
     region.area_bytes = tierd::round_up(ask.bytes, page_bytes());
-    uint64_t alignment = ask.kind == Kind::managed ? kGranularityBytes : page_bytes();
+    uint64_t alignment = ask.kind == Kind::managed ? kLargeBytes : page_bytes();
     region.area_base = take_addresses(region.area_bytes, alignment, 0);
     if (region.area_base == 0) return kNoMappings;
     if (::mprotect(pointer(region.area_base), region.area_bytes, PROT_READ | PROT_WRITE) < 0) {
@@ -204,12 +204,12 @@ void Memory::release_all_of(CUcontext context) {
 }
 
 CUresult Memory::reserve(uint64_t bytes, uint64_t alignment, uint64_t hint, uint64_t* base) {
-    if (bytes == 0 || bytes % kGranularityBytes)
+    if (bytes == 0 || bytes % granularity_bytes_)
         return misuse(CUDA_ERROR_INVALID_VALUE, "{} bytes is no multiple of the granularity, {}", bytes,
-                      kGranularityBytes);
+                      granularity_bytes_);
     if (alignment & (alignment - 1))
         return misuse(CUDA_ERROR_INVALID_VALUE, "alignment {} is no power of two", alignment);
-    uint64_t at = take_addresses(bytes, std::max(alignment, kGranularityBytes), hint);
+    uint64_t at = take_addresses(bytes, std::max(alignment, granularity_bytes_), hint);
     if (at == 0) return CUDA_ERROR_OUT_OF_MEMORY;
     std::lock_guard lock(mutex_);
     reservations_.emplace(at, Range{at, bytes});
@@ -232,9 +232,9 @@ CUresult Memory::unreserve(uint64_t base, uint64_t bytes) {
 }
 
 CUresult Memory::create(uint64_t bytes, const CUmemAllocationProp& properties, uint64_t* handle) {
-    if (bytes == 0 || bytes % kGranularityBytes)
+    if (bytes == 0 || bytes % granularity_bytes_)
         return misuse(CUDA_ERROR_INVALID_VALUE, "{} bytes is no multiple of the granularity, {}", bytes,
-                      kGranularityBytes);
+                      granularity_bytes_);
     std::shared_ptr<Physical> physical = Physical::take(card_, bytes, bytes);
     if (!physical) return CUDA_ERROR_OUT_OF_MEMORY;
     std::lock_guard lock(mutex_);
@@ -272,9 +272,9 @@ CUresult Memory::drop(uint64_t handle) {
 }
 
 CUresult Memory::map(uint64_t base, uint64_t bytes, uint64_t handle) {
-    if (base % kGranularityBytes || bytes == 0 || bytes % kGranularityBytes)
+    if (base % granularity_bytes_ || bytes == 0 || bytes % granularity_bytes_)
         return misuse(CUDA_ERROR_INVALID_VALUE, "{:#x} + {} bytes is not aligned to {}", base, bytes,
-                      kGranularityBytes);
+                      granularity_bytes_);
     std::lock_guard lock(mutex_);
     auto it = handles_.find(handle);
     if (it == handles_.end())

@@ -26,8 +26,8 @@
 
 namespace simcuda {
 
-constexpr uint64_t kGranularityBytes = 2ull << 20;  // of cuMemCreate and cuMemMap
-constexpr uint64_t kAlignmentBytes = 512;           // of what cuMemAlloc returns
+constexpr uint64_t kLargeBytes = 2ull << 20;  // allocations of so much start at its multiples
+constexpr uint64_t kAlignmentBytes = 512;     // of what cuMemAlloc returns
 
 enum class Kind { plain, stream_ordered, mapping, managed, pinned, registered };
 const char* kind_name(Kind kind);
@@ -76,7 +76,10 @@ struct Range {
 
 class Memory {
   public:
-    Memory(Card& card, bool poison) : card_(card), poison_(poison) {}
+    // `granularity_bytes`: of cuMemCreate and cuMemMap.
+    Memory(Card& card, bool poison, uint64_t granularity_bytes)
+        : card_(card), poison_(poison), granularity_bytes_(granularity_bytes) {}
+    uint64_t granularity_bytes() const { return granularity_bytes_; }
 
     struct Ask {
         Kind kind = Kind::plain;
@@ -141,6 +144,7 @@ class Memory {
 
     Card& card_;
     const bool poison_;
+    const uint64_t granularity_bytes_;
     mutable std::mutex mutex_;
     std::map<uint64_t, Region> regions_;      // by base
     std::map<uint64_t, Range> reservations_;  // by base

@@ -1,5 +1,6 @@
 #include "tests/simcuda/driver/settings.h"
 
+#include <bit>
 #include <charconv>
 #include <cstdlib>
 #include <string_view>
@@ -52,8 +53,12 @@ Result<Settings> Settings::from_environment() {
     Result<uint64_t> context = bytes_of("SIMCUDA_CONTEXT_BYTES", 0);
     Result<uint64_t> copy = bytes_of("SIMCUDA_COPY_BYTES_PER_S", 0);
     Result<uint64_t> launch = count_of("SIMCUDA_LAUNCH_NS", 0);
-    for (Result<uint64_t>* number : {&memory, &context, &copy, &launch})
+    Result<uint64_t> granularity = bytes_of("SIMCUDA_GRANULARITY", s.granularity_bytes);
+    for (Result<uint64_t>* number : {&memory, &context, &copy, &launch, &granularity})
         if (!*number) return std::unexpected(number->error());
+    if (!std::has_single_bit(*granularity) || *granularity < (64 << 10))
+        return tierd::fail(Code::bad_config, "SIMCUDA_GRANULARITY", text_of("SIMCUDA_GRANULARITY"),
+                           "give a power of two from 64KiB on");
     Result<bool> virtual_time = is_second("SIMCUDA_TIME", "real", "virtual");
     Result<bool> answer = is_second("SIMCUDA_MISUSE", "abort", "error");
     Result<bool> poison = is_second("SIMCUDA_POISON", "0", "1");
@@ -62,6 +67,7 @@ Result<Settings> Settings::from_environment() {
     s.memory_bytes = *memory;
     s.memory_given = ::getenv("SIMCUDA_MEMORY") != nullptr;
     s.context_bytes = *context;
+    s.granularity_bytes = *granularity;
     s.copy_bytes_per_s = *copy;
     s.launch_ns = *launch;
     s.virtual_time = *virtual_time;

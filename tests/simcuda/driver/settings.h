@@ -9,9 +9,10 @@
 namespace simcuda {
 
 struct Settings {
-    uint64_t memory_bytes = 1ull << 30;  // SIMCUDA_MEMORY: the card's memory
-    bool memory_given = false;           // false: a shared card that exists already keeps its own size
-    uint64_t context_bytes = 0;          // SIMCUDA_CONTEXT_BYTES: what a context costs, as on a real card
+    uint64_t memory_bytes = 1ull << 30;    // SIMCUDA_MEMORY: the card's memory
+    bool memory_given = false;             // false: a shared card that exists already keeps its own size
+    uint64_t context_bytes = 0;            // SIMCUDA_CONTEXT_BYTES: what a context costs, as on a real card
+    uint64_t granularity_bytes = 2 << 20;  // SIMCUDA_GRANULARITY: of cuMemCreate and cuMemAddressReserve
     std::string card;               // SIMCUDA_CARD: the file that processes share; empty: a card of one's own
     uint64_t copy_bytes_per_s = 0;  // SIMCUDA_COPY_BYTES_PER_S: the link, each way; 0: as fast as memcpy
     uint64_t launch_ns = 0;         // SIMCUDA_LAUNCH_NS: added before each kernel
