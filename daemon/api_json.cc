@@ -83,6 +83,7 @@ json to_json_value(const ExtentHeatStatus& e) {
             {"role", e.role},
             {"tier", e.tier},
             {"resident", e.resident},
+            {"cards", e.cards},
             {"heat", e.heat},
             {"samples", e.samples},
             {"reader_node", number_or_null(e.reader_node)}};

@@ -70,27 +70,30 @@ bool Card::set_up() {
 bool Card::reserve_window() {
     if (shim().config.mode == Mode::uvm) return reserve_managed();
     size_t granularity = 0;
+    uint64_t chunk_bytes = shim().config.chunk_bytes;
     if (TIERD_REAL(cuMemGetAllocationGranularity)(&granularity, &memory_kind_,
                                                   CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS ||
-        granularity == 0 || kChunkBytes % granularity != 0)
+        granularity == 0 || chunk_bytes % granularity != 0)
         return false;
-    uint32_t chunks = static_cast<uint32_t>(2 * total_bytes_ / kChunkBytes);
+    uint32_t chunks = static_cast<uint32_t>(2 * total_bytes_ / chunk_bytes);
     CUdeviceptr base = 0;
-    if (TIERD_REAL(cuMemAddressReserve)(&base, chunks * kChunkBytes, kChunkBytes, 0, 0) != CUDA_SUCCESS)
+    if (TIERD_REAL(cuMemAddressReserve)(&base, chunks * chunk_bytes, chunk_bytes, 0, 0) != CUDA_SUCCESS)
         return false;
-    if (window.prepare(base, chunks)) return true;
-    TIERD_REAL(cuMemAddressFree)(base, chunks * kChunkBytes);
+    if (window.prepare(base, chunks, chunk_bytes)) return true;
+    TIERD_REAL(cuMemAddressFree)(base, chunks * chunk_bytes);
     return false;
 }
 
 bool Card::make_streams() {
     if (TIERD_REAL(cuStreamCreate)(&fills_, CU_STREAM_NON_BLOCKING) != CUDA_SUCCESS ||
         TIERD_REAL(cuStreamCreate)(&hashes_, CU_STREAM_NON_BLOCKING) != CUDA_SUCCESS ||
-        TIERD_REAL(cuEventCreate)(&filled_, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS)
+        TIERD_REAL(cuEventCreate)(&filled_, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS ||
+        !uses.prepare(context_))
         return false;
     for (Stage& stage : stages_) {
         void* buffer = nullptr;
-        if (TIERD_REAL(cuMemHostAlloc)(&buffer, kChunkBytes, CU_MEMHOSTALLOC_PORTABLE) != CUDA_SUCCESS ||
+        if (TIERD_REAL(cuMemHostAlloc)(&buffer, window.chunk_bytes(), CU_MEMHOSTALLOC_PORTABLE) !=
+                CUDA_SUCCESS ||
             TIERD_REAL(cuEventCreate)(&stage.copied, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS)
             return false;
         stage.buffer = static_cast<char*>(buffer);
@@ -99,7 +102,7 @@ bool Card::make_streams() {
 }
 
 bool Card::make_hash() {
-    uint32_t chunks = static_cast<uint32_t>(2 * total_bytes_ / kChunkBytes);
+    uint32_t chunks = window.chunk_count();
     CUmodule module = nullptr;
     void* seen = nullptr;
     if (TIERD_REAL(cuModuleLoadData) == nullptr || TIERD_REAL(cuModuleGetFunction) == nullptr ||
@@ -120,9 +123,29 @@ bool Card::make_hash() {
     return false;
 }
 
+// Without tierd nobody says what others would give back: then it may be all that they have.
+uint64_t Card::room_bytes(uint64_t enough_bytes) {
+    size_t free_bytes = 0, total = 0;
+    auto* ask = TIERD_REAL(cuMemGetInfo_v2);
+    if (managed_ != 0 || shim().lease.is_lost() || ask == nullptr) return most_bytes();
+    Current current(context_);
+    if (ask(&free_bytes, &total) != CUDA_SUCCESS) return total_bytes_;
+    uint64_t room = free_bytes + window.bytes_of(window.resident_chunks());
+    if (room < enough_bytes) room += shim().lease.others_bytes();
+    return room < total_bytes_ ? room : total_bytes_;
+}
+
+// As CUDA, an allocation is refused when no launch could ever have it: the card is full of what nobody can take away.
+bool Card::has_room(uint64_t chunks) {
+    uint64_t wanted = window.bytes_of(window.allocated_chunks() + chunks);
+    uint64_t own = shim().config.limit_bytes;
+    if (wanted > most_bytes() || (own != 0 && window.bytes_of(chunks) > own)) return false;
+    return wanted <= room_bytes(wanted);
+}
+
 CUresult Card::allocate(uint64_t bytes, CUdeviceptr* address) {
-    uint64_t chunks = bytes / kChunkBytes + (bytes % kChunkBytes != 0 ? 1 : 0);
-    if ((window.allocated_chunks() + chunks) * kChunkBytes > most_bytes()) return CUDA_ERROR_OUT_OF_MEMORY;
+    uint64_t chunks = window.chunks_for(bytes);
+    if (!has_room(chunks)) return CUDA_ERROR_OUT_OF_MEMORY;
     uint32_t allocation = window.allocate(bytes);
     if (allocation == kNone) return CUDA_ERROR_OUT_OF_MEMORY;
     *address = window.address_of(window.allocation(allocation).first);
@@ -138,6 +161,7 @@ CUresult Card::free_allocation(uint32_t row) {
         if (window.chunk(i).resident()) return_memory(i);
         if (window.chunk(i).saved != 0) give_saved(window.chunk(i).saved);
     }
+    counters.chunks_freed += allocation.chunks;
     window.release(row);
     settle_gate();
     return ended;
@@ -154,12 +178,12 @@ void Card::tear_down() {
 void Card::abandon() {
     shim().gate.close();
     shim().gate.drain();
-    uint32_t chunks = static_cast<uint32_t>(window.length_bytes() / kChunkBytes);
+    uint32_t chunks = window.chunk_count();
     managed_freed_ = managed_ != 0;  // at the latest with the context
     if (window.base() != 0) {
         for (uint32_t i = 0; i < chunks; i++)
             if (window.chunk(i).resident()) return_memory(i);
-        if (managed_ == 0) TIERD_REAL(cuMemAddressFree)(window.base(), chunks * kChunkBytes);
+        if (managed_ == 0) TIERD_REAL(cuMemAddressFree)(window.base(), window.bytes_of(chunks));
         window.discard();
     }
     CardCounters kept = counters;
@@ -175,7 +199,7 @@ CUresult Card::open_to(CUdevice device) {
     for (uint32_t row = 0; row < window.allocation_rows() && result == CUDA_SUCCESS && managed_ == 0; row++) {
         const Allocation& allocation = window.allocation(row);
         for (uint32_t i = allocation.first; i < allocation.first + allocation.chunks; i++)
-            result = TIERD_REAL(cuMemSetAccess)(window.address_of(i), kChunkBytes, &access, 1);
+            result = TIERD_REAL(cuMemSetAccess)(window.address_of(i), window.chunk_bytes(), &access, 1);
     }
     return result;
 }
@@ -192,19 +216,19 @@ uint32_t Card::pinned_chunks() const {
 void Card::settle_gate() {
     Gate& gate = shim().gate;
     if (fills_pending_ && TIERD_REAL(cuEventQuery)(filled_) == CUDA_SUCCESS) fills_pending_ = false;
-    if (window.absent_chunks() == 0 && !fills_pending_)
-        gate.open();
-    else
-        gate.close();
+    if (window.absent_chunks() != 0 || fills_pending_) return gate.close();
+    uses.unseen();  // what goes through it
+    gate.open();
 }
 
 CUresult Card::defer_copy(uint64_t address, uint64_t length, uint32_t file, uint64_t offset_bytes,
                           const char* source, const Waiting& waiting) {
     Current current(context_);
+    const uint64_t chunk_bytes = window.chunk_bytes();
     for (uint64_t done = 0; done < length;) {
         uint32_t chunk = window.chunk_at(address + done);
         uint64_t begin = address + done - window.address_of(chunk);
-        uint64_t part = kChunkBytes - begin < length - done ? kChunkBytes - begin : length - done;
+        uint64_t part = chunk_bytes - begin < length - done ? chunk_bytes - begin : length - done;
         bool recorded = window.chunk(chunk).state == ChunkState::absent &&
                         window.record(chunk, static_cast<uint32_t>(begin), static_cast<uint32_t>(part), file,
                                       offset_bytes + done);
@@ -214,6 +238,7 @@ CUresult Card::defer_copy(uint64_t address, uint64_t length, uint32_t file, uint
             Reach reach;
             reach.add(window.chunk(chunk).owner, chunk, chunk + 1);
             if (CUresult result = bring(reach, waiting); result != CUDA_SUCCESS) return result;
+            uses.unseen();
             CUresult result =
                 waiting.has_stream
                     ? TIERD_REAL(cuMemcpyHtoDAsync_v2)(address + done, source + done, part, waiting.stream)

@@ -10,9 +10,11 @@
 // Fails:     as CUDA would: CUDA_ERROR_OUT_OF_MEMORY where the memory can't be had, the driver's own error elsewhere.
 #pragma once
 
+#include "cuda_shim/cuda/ahead.h"
 #include "cuda_shim/cuda/driver.h"
 #include "cuda_shim/cuda/hash.h"
 #include "cuda_shim/cuda/reach.h"
+#include "cuda_shim/cuda/uses.h"
 #include "cuda_shim/cuda/window.h"
 
 namespace tierd::shim::cuda {
@@ -29,8 +31,12 @@ struct CardCounters {
     uint64_t bytes_from_saved = 0;
     uint64_t chunks_dropped = 0;  // proved equal to their image
     uint64_t chunks_saved = 0;
+    uint64_t chunks_freed = 0;    // by the engine
     uint64_t bytes_deferred = 0;  // recorded instead of copied
     uint64_t waits = 0;           // for tierd's grant
+    uint64_t most_chunks = 0;     // at once in the card's memory
+    uint64_t chunks_ahead = 0;    // brought before anybody asked for them
+    uint64_t chunks_ahead_used = 0;
 };
 
 class Card {
@@ -48,6 +54,7 @@ class Card {
     const CUuuid& uuid() const { return uuid_; }
 
     Window window;
+    Uses uses;
     CardCounters counters;
 
     CUresult allocate(uint64_t bytes, CUdeviceptr* address);
@@ -62,6 +69,8 @@ class Card {
 
     // Makes what `reach` names resident and filled, within the lease. `waiting` then waits for the fills.
     CUresult bring(const Reach& reach, const Waiting& waiting);
+    // Brings what is expected to be needed after `now`, whose call has just gone to the driver. Waits for nobody.
+    void read_ahead(const Reach& now);
     // Gives memory back until at most `chunks` are resident, or nothing else can go. Launches wait meanwhile.
     void shrink_to(uint32_t chunks);
     // Never to be dropped again. Brings it, too.
@@ -76,6 +85,9 @@ class Card {
     // it for long enough. Others may be waiting, and have no other way to say so.
     void give_way(bool idle);
 
+    // What all elastic allocations of this process may be together: what it has of the card, what is free, and what other
+    // processes would give back, where that is to be known. May let go of the lock.
+    uint64_t room_bytes(uint64_t enough_bytes);
     uint32_t pinned_chunks() const;
     // Opens the gate when there is nothing to wait for and nothing absent, else closes it.
     void settle_gate();
@@ -93,15 +105,16 @@ class Card {
     bool make_hash();
     CUresult make_room(const Reach& keep);
     CUresult bring_parts(const Reach& reach);
-    CUresult bring_part(const Reach::Part& part, const Reach& keep);
+    CUresult bring_part(const Reach::Part& part, const Reach& keep, bool patient);
     uint32_t limit() const;
-    CUresult take_memory(uint32_t chunk, const Reach& keep);
+    CUresult take_memory(uint32_t chunk, const Reach& keep, bool patient);
     CUresult fill(uint32_t chunk);
     CUresult copy_pieces(uint32_t chunk, Stage& stage);
     CUresult start_hash(uint32_t chunk, CUdeviceptr sums);
     CUresult wait_for_fills(const Waiting& waiting);
     uint32_t evict(uint32_t chunks, const Reach& keep);
-    uint32_t choose(uint32_t* victims, uint32_t wanted, const Reach& keep) const;
+    bool evict_all_of(uint64_t chunks, const Reach& keep, uint64_t beyond);
+    uint32_t choose(uint32_t* victims, uint32_t wanted, const Reach& keep, uint64_t beyond) const;
     uint32_t give_back(const uint32_t* victims, uint32_t count);
     bool prove(const uint32_t* victims, uint32_t count, bool* equal);
     bool save(uint32_t chunk);
@@ -116,6 +129,9 @@ class Card {
     char* take_saved();
     void give_saved(uint64_t address);
     uint32_t absent_in(const Reach& reach) const;
+    uint32_t absent_in(const Reach::Part& part) const;
+    uint32_t least_for(const Reach& reach) const;
+    bool has_room(uint64_t chunks);
     void note_use(const Reach& reach);
     uint64_t calls_until_use(const Allocation& allocation) const;
 
@@ -141,6 +157,7 @@ class Card {
     uint64_t gave_way_ns_ = 0;
     uint64_t free_saved_ = 0;  // list of saved copies that are free, linked through their first word
     uint64_t calls_ = 0;       // that came to the lock; the clock of `used_at`
+    Ahead ahead_;
 };
 
 }  // namespace tierd::shim::cuda

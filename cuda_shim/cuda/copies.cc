@@ -1,4 +1,5 @@
-// copies.cc - host-to-device copies: those out of an arena are recorded, all others are the driver's. See wrappers.h.
+// copies.cc - host-to-device copies: those of a weight file's bytes are recorded, all others are the driver's. See wrappers.h.
+#include "cuda_shim/cuda/current.h"
 #include "cuda_shim/cuda/shim.h"
 #include "cuda_shim/cuda/wrappers.h"
 
@@ -28,15 +29,35 @@ void settle_stored_addresses(Passage& passage, const Plan& plan) {
     }
 }
 
-// Whether the copy can be recorded: into an allocation that may be dropped, out of an arena, not into a graph.
-bool can_defer(const Plan& plan, uint32_t* file, uint64_t* offset_bytes) {
+// Whether the source is a buffer that holds what the engine read from a weight file. What the stream has still to do might
+// write to the buffer first: where the bytes are the file's, that is waited for, and they are looked at again.
+bool is_read(const Plan& plan, const Waiting& waiting, uint32_t* file, uint64_t* offset_bytes) {
+    ReadPlace place;
+    uint64_t address = reinterpret_cast<uint64_t>(plan.from);
+    if (!shim().reads.find(address, plan.bytes, &place)) return false;
+    auto* query = TIERD_REAL(cuStreamQuery);
+    CUstream stream = waiting.has_stream ? waiting.stream : CU_STREAM_LEGACY;
+    Current current(shim().card.context());
+    if (query == nullptr || query(stream) != CUDA_SUCCESS) {
+        if (TIERD_REAL(cuStreamSynchronize)(stream) != CUDA_SUCCESS) return false;
+        if (!shim().reads.find(address, plan.bytes, &place)) return false;
+    }
+    *file = shim().sources.know_read(place);
+    *offset_bytes = place.offset_bytes;
+    return *file != kNone;
+}
+
+// Whether the copy can be recorded: into an allocation that may be dropped, out of a weight file, not into a graph. With a
+// stream, also out of a buffer that the engine read.
+bool can_defer(const Plan& plan, const Waiting* waiting, uint32_t* file, uint64_t* offset_bytes) {
     const Window& window = shim().card.window;
     uint32_t row = window.find(plan.to);
     if (row == kNone || plan.bytes == 0) return false;
     const Allocation& allocation = window.allocation(row);
     uint64_t begin = plan.to - window.address_of(allocation.first);
     if (allocation.pinned || allocation.absent == 0 || plan.bytes > allocation.bytes - begin) return false;
-    return shim().sources.find(reinterpret_cast<uint64_t>(plan.from), plan.bytes, file, offset_bytes);
+    return shim().sources.find(reinterpret_cast<uint64_t>(plan.from), plan.bytes, file, offset_bytes) ||
+           (waiting != nullptr && is_read(plan, *waiting, file, offset_bytes));
 }
 
 // True when the copy was carried out here. Otherwise the passage is ready for the driver's, or `*result` says why not.
@@ -44,7 +65,8 @@ bool defer_or_prepare(Passage& passage, const Plan& plan, CUresult* result) {
     uint32_t file = 0;
     uint64_t offset_bytes = 0;
     *result = CUDA_SUCCESS;
-    if (!passage.is_open() && !passage.is_captured() && can_defer(plan, &file, &offset_bytes)) {
+    if (!passage.is_open() && !passage.is_captured() &&
+        can_defer(plan, &passage.waiting(), &file, &offset_bytes)) {
         *result = shim().card.defer_copy(plan.to, plan.bytes, file, offset_bytes,
                                          static_cast<const char*>(plan.from), passage.waiting());
         shim().card.settle_gate();
@@ -117,7 +139,7 @@ bool defer_rows(Passage& passage, const CUDA_MEMCPY2D& copy, CUresult* result) {
     Plan whole = rows.first;
     whole.bytes += (rows.count - 1) * rows.from_step;
     uint64_t last = rows[rows.count - 1].to + rows.first.bytes - 1;
-    if (!can_defer(rows.first, &file, &offset_bytes) ||
+    if (!can_defer(rows.first, nullptr, &file, &offset_bytes) ||
         shim().card.window.find(last) != shim().card.window.find(rows.first.to) ||
         !shim().sources.find(reinterpret_cast<uint64_t>(whole.from), whole.bytes, &file, &offset_bytes))
         return false;
@@ -148,11 +170,12 @@ CUresult copy_batch(const Waiting& waiting, CUdeviceptr* to, CUdeviceptr* from, 
     uint32_t file = 0;
     uint64_t offset_bytes = 0;
     for (size_t i = 0; i < count && defer; i++)
-        defer = can_defer({to[i], reinterpret_cast<const void*>(from[i]), bytes[i]}, &file, &offset_bytes);
+        defer = can_defer({to[i], reinterpret_cast<const void*>(from[i]), bytes[i]}, nullptr, &file,
+                          &offset_bytes);
     CUresult result = CUDA_SUCCESS;
     for (size_t i = 0; i < count && defer && result == CUDA_SUCCESS; i++) {
         Plan plan{to[i], reinterpret_cast<const void*>(from[i]), bytes[i]};
-        can_defer(plan, &file, &offset_bytes);
+        can_defer(plan, nullptr, &file, &offset_bytes);
         result = shim().card.defer_copy(plan.to, plan.bytes, file, offset_bytes,
                                         static_cast<const char*>(plan.from), waiting);
     }

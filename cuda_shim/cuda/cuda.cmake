@@ -28,8 +28,8 @@ add_custom_command(
   DEPENDS ${here}/generate.py ${here}/entries.txt ${PROJECT_SOURCE_DIR}/cuda_shim/host/exports.map
     ${TIERD_CUDA_INCLUDE}/cuda.h
   COMMENT "Generating the table of CUDA functions" VERBATIM)
-set(names card contexts copies eviction gate graphs launches lease lookup memory passage queries reach residency shim source
-  uvm window)
+set(names ahead card contexts copies eviction gate graphs launches lease lookup memory passage places queries reach reads residency
+  shim source uses uvm window)
 list(TRANSFORM names PREPEND cuda/ OUTPUT_VARIABLE sources)
 list(TRANSFORM sources APPEND .cc)
 target_sources(tierd_shim PRIVATE ${sources} ${generated}/cuda_wrappers.cc ${generated}/cuda_entries.h

@@ -17,8 +17,9 @@ uint64_t Card::calls_until_use(const Allocation& allocation) const {
     return allocation.period > age ? allocation.period - age : age + allocation.period;
 }
 
-// Chunks of the allocations that are needed last, from their ends, so that a fixed part of each stays.
-uint32_t Card::choose(uint32_t* victims, uint32_t wanted, const Reach& keep) const {
+// Chunks of the allocations that are needed last, from their ends, so that a fixed part of each stays. Only of those that
+// are needed later than `beyond`.
+uint32_t Card::choose(uint32_t* victims, uint32_t wanted, const Reach& keep, uint64_t beyond) const {
     uint32_t found = 0;
     uint64_t below = UINT64_MAX;  // distances from here on were looked at
     uint32_t below_row = 0;
@@ -30,7 +31,7 @@ uint32_t Card::choose(uint32_t* victims, uint32_t wanted, const Reach& keep) con
             if (row.bytes == 0 || row.pinned || row.absent == row.chunks) continue;
             uint64_t distance = calls_until_use(row);
             bool seen = distance > below || (distance == below && i <= below_row);
-            if (seen || (best != kNone && distance <= best_distance)) continue;
+            if (seen || distance <= beyond || (best != kNone && distance <= best_distance)) continue;
             best = i;
             best_distance = distance;
         }
@@ -49,12 +50,20 @@ uint32_t Card::evict(uint32_t chunks, const Reach& keep) {
     while (gone < chunks) {
         uint32_t victims[kBatch];
         uint32_t wanted = chunks - gone < kBatch ? chunks - gone : kBatch;
-        uint32_t found = choose(victims, wanted, keep);
+        uint32_t found = choose(victims, wanted, keep, 0);
         uint32_t given = found > 0 ? give_back(victims, found) : 0;
         gone += given;
         if (given == 0) break;
     }
     return gone;
+}
+
+// As evict(), but everything or nothing of it.
+bool Card::evict_all_of(uint64_t chunks, const Reach& keep, uint64_t beyond) {
+    uint32_t victims[kBatch];
+    if (chunks > kBatch) return false;
+    uint32_t wanted = static_cast<uint32_t>(chunks);
+    return choose(victims, wanted, keep, beyond) == wanted && give_back(victims, wanted) == wanted;
 }
 
 void Card::shrink_to(uint32_t chunks) {
@@ -80,7 +89,8 @@ void Card::give_way(bool idle) {
 uint32_t Card::give_back(const uint32_t* victims, uint32_t count) {
     shim().gate.close();
     shim().gate.drain();
-    if (TIERD_REAL(cuCtxSynchronize)() != CUDA_SUCCESS) return 0;
+    if (uses.wait_for(window, victims, count) != CUDA_SUCCESS) return 0;
+    if (fills_pending_ && TIERD_REAL(cuEventSynchronize)(filled_) != CUDA_SUCCESS) return 0;
     fills_pending_ = false;
     if (managed_ != 0) return send_home(victims, count);
     bool equal[kBatch] = {};
@@ -95,6 +105,9 @@ uint32_t Card::give_back(const uint32_t* victims, uint32_t count) {
         (equal[i] ? counters.chunks_dropped : counters.chunks_saved)++;
         return_memory(victims[i]);
         window.change(victims[i], ChunkEvent::drop);
+        Allocation& owner = window.allocation(window.chunk(victims[i]).owner);
+        if (owner.ahead) ahead_.outcome(false, calls_);
+        owner.ahead = false;
         gone++;
     }
     return gone;
@@ -129,13 +142,13 @@ bool Card::save(uint32_t index) {
     if (chunk.saved == 0) chunk.saved = reinterpret_cast<uint64_t>(take_saved());
     if (chunk.saved == 0) return false;
     return TIERD_REAL(cuMemcpyDtoHAsync_v2)(reinterpret_cast<void*>(chunk.saved), window.address_of(index),
-                                            kChunkBytes, fills_) == CUDA_SUCCESS;
+                                            window.chunk_bytes(), fills_) == CUDA_SUCCESS;
 }
 
 void Card::return_memory(uint32_t index) {
     if (managed_ != 0) return release_managed(index);
     Chunk& chunk = window.chunk(index);
-    TIERD_REAL(cuMemUnmap)(window.address_of(index), kChunkBytes);
+    TIERD_REAL(cuMemUnmap)(window.address_of(index), window.chunk_bytes());
     TIERD_REAL(cuMemRelease)(chunk.memory);
     chunk.memory = 0;
 }
@@ -147,7 +160,7 @@ char* Card::take_saved() {
         return reinterpret_cast<char*>(address);
     }
     void* memory = nullptr;
-    if (TIERD_REAL(cuMemHostAlloc)(&memory, kChunkBytes, CU_MEMHOSTALLOC_PORTABLE) == CUDA_SUCCESS)
+    if (TIERD_REAL(cuMemHostAlloc)(&memory, window.chunk_bytes(), CU_MEMHOSTALLOC_PORTABLE) == CUDA_SUCCESS)
         return static_cast<char*>(memory);
     log_info() << "no pinned host memory to save the card's into";
     return nullptr;

@@ -146,7 +146,7 @@ def write_table(out, functions, decisions, versions):
 
 
 def write_exports(out, host, functions, decisions):
-    names = ["dlsym", "dlvsym"] + [f.name for f in functions if decisions[f.name][0] != "pass"]
+    names = ["dlsym", "dlvsym", "read", "pread", "pread64", "fread"] + [f.name for f in functions if decisions[f.name][0] != "pass"]
     text = host.read_text().replace("  local:", "".join(f"    {name};\n" for name in names) + "  local:", 1)
     (out / "exports.map").write_text(text)
 

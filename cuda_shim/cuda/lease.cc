@@ -15,8 +15,10 @@ namespace tierd::shim::cuda {
 namespace {
 
 constexpr uint64_t kReplyDeadlineMs = 500;
+constexpr uint64_t kAskAfterMs = 250;  // without a word
 constexpr uint64_t kRetryNs = 5'000'000'000u;
 constexpr uint64_t kIdleNs = 20'000'000u;  // no call for so long: the process idles
+constexpr uint64_t kShowNs = 1'000'000'000u;
 constexpr int64_t kLookMs = 5;
 
 union Message {
@@ -53,7 +55,7 @@ bool Lease::start(const unsigned char* card, uint64_t total_bytes) {
     ::memcpy(card_, card, sizeof card_);
     total_bytes_ = total_bytes;
     if (greet() && start_thread()) {
-        log_info() << "tierd shares the card out: " << capacity_bytes_ << " bytes";
+        log_info() << "tierd shares the card out: " << most_bytes_ << " bytes";
         return true;
     }
     channel_.close();
@@ -77,8 +79,7 @@ bool Lease::greet() {
         bool granted = got == static_cast<long>(sizeof message.grant) &&
                        message.header.kind == wire::Kind::lease_grant && message.grant.status == 0;
         if (!granted) return false;
-        capacity_bytes_ = message.grant.capacity_bytes;
-        __atomic_store_n(&granted_bytes_, message.grant.lease_bytes, __ATOMIC_RELAXED);
+        hear(message.grant);
         __atomic_store_n(&live_, 1u, __ATOMIC_RELEASE);
         return true;
     }
@@ -108,17 +109,28 @@ void* Lease::run(void* lease) {
 void Lease::serve() {
     while (true) {
         if (!is_live()) go_on_alone();
+        // This thread alone changes the channel, so it may look at it without the lock.
         pollfd wait{channel_.fd, POLLIN, 0};
         long ready = sys::poll_one(&wait, 1000);
-        if (!channel_.still_ours())
-            lose("the process closed the channel");
-        else if (ready > 0 && !read_message())
-            lose("tierd has gone");
+        if (!is_live()) continue;
+        bool ours = channel_.still_ours();  // the engine may have closed what it does not know
+        bool fine = ours && (ready <= 0 || read_message());
+        Hold hold(shim().lock);
+        if (fine && is_live() && sys::now_ns() >= next_show_ns_) {
+            show_places();
+            next_show_ns_ = sys::now_ns() + kShowNs;
+        }
+        if (fine) continue;
+        if (is_live()) lose(ours ? "tierd has gone" : "the process closed the channel");
     }
 }
 
 void Lease::go_on_alone() {
     constexpr long kPauseNs = 50'000'000;
+    {
+        Hold hold(shim().lock);
+        channel_.close();
+    }
     while (!is_live()) {
         timespec pause{0, kPauseNs};
         sys::call(SYS_nanosleep, &pause, nullptr);
@@ -136,14 +148,26 @@ bool Lease::come_back() {
     long fd = connect_to_tierd();
     if (sys::failed(fd)) return false;
     channel_ = OwnedFd::own(static_cast<int>(fd));
-    shim().card.shrink_to(0);
-    if (shim().card.window.resident_chunks() == 0 && greet()) {
+    bool greeted = greet();
+    // One that hangs is not asked at every turn: nobody gets memory while it is.
+    if (!greeted) next_try_ns_ = sys::now_ns() + kRetryNs;
+    if (greeted) shim().card.shrink_to(0);
+    if (greeted && shim().card.window.resident_chunks() == 0) {
         lost_ = false;
         asked_bytes_ = 0;
+        shown_changes_ = 0;
         return true;
     }
+    __atomic_store_n(&live_, 0u, __ATOMIC_RELEASE);
     channel_.close();
     return false;
+}
+
+void Lease::hear(const wire::LeaseGrant& grant) {
+    most_bytes_ = grant.most_bytes;
+    utmost_bytes_ = grant.utmost_bytes;
+    others_bytes_ = grant.others_bytes;
+    __atomic_store_n(&granted_bytes_, grant.lease_bytes, __ATOMIC_RELAXED);
 }
 
 bool Lease::read_message() {
@@ -152,8 +176,7 @@ bool Lease::read_message() {
     if (got == 0) return true;
     if (got == static_cast<long>(sizeof message.grant) && message.header.kind == wire::Kind::lease_grant) {
         Hold hold(shim().lock);
-        capacity_bytes_ = message.grant.capacity_bytes;
-        __atomic_store_n(&granted_bytes_, message.grant.lease_bytes, __ATOMIC_RELAXED);
+        hear(message.grant);
         announce();
         return true;
     }
@@ -183,12 +206,12 @@ void Lease::come_down(uint64_t target_bytes, uint64_t not_before_ns) {
     auto answer = make_message<wire::LeaseHolds>(wire::Kind::lease_holds, 0);
     Hold hold(shim().lock);
     Card& card = shim().card;
-    card.shrink_to(static_cast<uint32_t>(target_bytes / kChunkBytes));
-    uint64_t left = uint64_t{card.window.resident_chunks()} * kChunkBytes;
+    card.shrink_to(static_cast<uint32_t>(target_bytes / card.window.chunk_bytes()));
+    uint64_t left = card.window.bytes_of(card.window.resident_chunks());
     uint64_t lease = left > target_bytes ? left : target_bytes;
     if (lease < granted_bytes()) __atomic_store_n(&granted_bytes_, lease, __ATOMIC_RELAXED);
     answer.lease_bytes = granted_bytes();
-    answer.pinned_bytes = uint64_t{card.pinned_chunks()} * kChunkBytes;
+    answer.pinned_bytes = card.window.bytes_of(card.pinned_chunks());
     answer.header.sequence = ++sequence_;
     asked_bytes_ = 0;
     if (send_message(channel_.fd, &answer, sizeof answer, nullptr, 0) != 0)
@@ -203,32 +226,57 @@ void Lease::announce() {
 
 // The lease stays what it was, so that the processes that tierd leaves behind don't take the card from each other.
 void Lease::lose(const char* why) {
-    Hold hold(shim().lock);
     log_info() << "no more than " << granted_bytes() << " bytes of the card from here on: " << why;
-    channel_.close();
+    others_bytes_ = 0;
     lost_ = true;
     next_try_ns_ = sys::now_ns() + kRetryNs / 5;
     __atomic_store_n(&live_, 0u, __ATOMIC_RELEASE);
     announce();
 }
 
+bool Lease::ask() {
+    wire::Header message{wire::kMagic, wire::kVersion, wire::Kind::lease_ask, sizeof message, ++sequence_};
+    return send_message(channel_.fd, &message, sizeof message, nullptr, 0) == 0;
+}
+
+// Until tierd has said something since `seen`, without the card's lock. A tierd that answers no question for a while
+// hangs: then there is none.
+void Lease::wait_for_word(uint32_t seen) {
+    uint64_t began_ns = sys::now_ns();
+    bool asked = false, hangs = false;
+    while (is_live() && __atomic_load_n(&words_, __ATOMIC_ACQUIRE) == seen && !hangs) {
+        shim().lock.unlock();
+        timespec look{0, 100'000'000};
+        sys::call(SYS_futex, &words_, 128 /* FUTEX_WAIT_PRIVATE */, seen, &look, nullptr, 0);
+        shim().lock.lock();
+        uint64_t waited_ms = (sys::now_ns() - began_ns) / 1'000'000u;
+        if (!asked && waited_ms > kAskAfterMs && is_live()) asked = ask();
+        hangs = waited_ms > kAskAfterMs + kReplyDeadlineMs;
+    }
+    if (hangs && is_live() && __atomic_load_n(&words_, __ATOMIC_ACQUIRE) == seen) lose("tierd hangs");
+}
+
+uint64_t Lease::others_bytes() {
+    if (!is_live()) return 0;
+    uint32_t seen = __atomic_load_n(&words_, __ATOMIC_ACQUIRE);
+    ask();
+    wait_for_word(seen);
+    return others_bytes_;
+}
+
 bool Lease::wait_for(uint64_t need_bytes, uint64_t want_bytes) {
     if (!is_live()) return false;
-    uint64_t most = want_bytes < capacity_bytes_ ? want_bytes : capacity_bytes_;
+    uint64_t shared = want_bytes < most_bytes_ ? want_bytes : most_bytes_;
+    uint64_t must = need_bytes < utmost_bytes_ ? need_bytes : utmost_bytes_;
+    uint64_t most = must > shared ? must : shared;
     if (granted_bytes() >= most) return false;
     uint32_t seen = __atomic_load_n(&words_, __ATOMIC_ACQUIRE);
     auto message = make_message<wire::LeaseWant>(wire::Kind::lease_want, ++sequence_);
-    message.need_bytes = need_bytes < most ? need_bytes : most;
+    message.need_bytes = must;
     message.want_bytes = most;
-    if (asked_bytes_ != most && send_message(channel_.fd, &message, sizeof message, nullptr, 0) != 0)
-        return false;
-    asked_bytes_ = most;
-    shim().lock.unlock();
-    while (is_live() && __atomic_load_n(&words_, __ATOMIC_ACQUIRE) == seen) {
-        timespec look{1, 0};
-        sys::call(SYS_futex, &words_, 128 /* FUTEX_WAIT_PRIVATE */, seen, &look, nullptr, 0);
-    }
-    shim().lock.lock();
+    if (asked_bytes_ == most || send_message(channel_.fd, &message, sizeof message, nullptr, 0) == 0)
+        asked_bytes_ = most;
+    wait_for_word(seen);
     if (granted_bytes() >= asked_bytes_) asked_bytes_ = 0;
     return true;
 }

@@ -2,7 +2,8 @@
 //
 // Owns:      the lease channel and its thread.
 // Invariant: what is resident never exceeds the lease for longer than it takes to come down; the lease grows only by
-//            tierd's word and shrinks only by ours, so the sum of all leases never exceeds what tierd gives out.
+//            tierd's word and shrinks only by ours, so the sum of all leases never exceeds what tierd gives out. Only
+//            what one launch needs at once is asked for beyond what leases may be together.
 //            When tierd goes, the lease stays as it was, and processes give way to each other (Card::give_way). To a
 //            tierd that comes back the process comes without anything.
 // Callers:   start(), wait_for(): the engine's threads with the card's lock held; the thread itself takes that lock.
@@ -12,6 +13,7 @@
 #include <stdint.h>
 
 #include "cuda_shim/host/owned_fd.h"
+#include "lib/session/wire.h"
 
 namespace tierd::shim::cuda {
 
@@ -23,10 +25,13 @@ class Lease {
     bool may_try() const;
 
     uint64_t granted_bytes() const { return __atomic_load_n(&granted_bytes_, __ATOMIC_RELAXED); }
-    uint64_t capacity_bytes() const { return capacity_bytes_; }
+    uint64_t most_bytes() const { return most_bytes_; }
     bool is_live() const { return __atomic_load_n(&live_, __ATOMIC_ACQUIRE) != 0; }
     // There was a tierd, and it has gone.
     bool is_lost() const { return lost_; }
+
+    // What others have leased, as tierd says now. Lets go of the card's lock meanwhile.
+    uint64_t others_bytes();
 
     // More is needed: asks, lets go of the card's lock and waits for tierd's next word. False when no more can come:
     // the lease is what the process wants, or all that tierd can give, or there is no tierd.
@@ -42,6 +47,10 @@ class Lease {
     void go_on_alone();
     bool come_back();
     bool read_message();
+    void hear(const wire::LeaseGrant& grant);
+    bool ask();
+    void show_places();
+    void wait_for_word(uint32_t seen);
     void come_down(uint64_t target_bytes, uint64_t not_before_ns);
     bool is_idle();
     void lose(const char* why);
@@ -49,12 +58,16 @@ class Lease {
 
     OwnedFd channel_;
     uint64_t granted_bytes_ = UINT64_MAX;  // atomic; without tierd only TIERD_HBM_LIMIT holds
-    uint64_t capacity_bytes_ = 0;
+    uint64_t most_bytes_ = 0;              // of what leases may be together
+    uint64_t utmost_bytes_ = 0;            // of the card's memory, for one launch
+    uint64_t others_bytes_ = 0;
     uint64_t asked_bytes_ = 0;
     uint64_t next_try_ns_ = 0;
     uint64_t calls_seen_ = 0;     // the thread's
     uint64_t calls_seen_ns_ = 0;  // when they last grew
     uint32_t sequence_ = 0;
+    uint64_t shown_changes_ = 0;
+    uint64_t next_show_ns_ = 0;
     unsigned char card_[16] = {};
     uint64_t total_bytes_ = 0;
     bool lost_ = false;

@@ -76,12 +76,6 @@ int look_into(dl_phdr_info* info, size_t, void* data) {
     return search->found != nullptr ? 1 : 0;
 }
 
-void* find_in_libc(const char* name) {
-    Search search{name, nullptr};
-    ::dl_iterate_phdr(look_into, &search);
-    return search.found;
-}
-
 constinit Lock load_lock;
 
 using DlvsymFunction = void* (*)(void* handle, const char* name, const char* version);
@@ -91,6 +85,12 @@ bool is_cuda_name(const char* name) {
 }
 
 }  // namespace
+
+void* find_in_libc(const char* name) {
+    Search search{name, nullptr};
+    ::dl_iterate_phdr(look_into, &search);
+    return search.found;
+}
 
 // Where the assembler below jumps to. Atomic words; whoever finds them empty fills them, with the same values.
 extern "C" {

@@ -12,6 +12,9 @@ namespace tierd::shim::cuda {
 using DlsymFunction = void* (*)(void* handle, const char* name);
 DlsymFunction real_dlsym();
 
+// A function of libc itself, whatever stands before it.
+void* find_in_libc(const char* name);
+
 // What cuGetProcAddress should have answered where the driver answered `found` for `symbol`.
 void* ours_for(const char* symbol, void* found, int cuda_version, uint64_t flags);
 

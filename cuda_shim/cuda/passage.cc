@@ -11,8 +11,15 @@ Passage::Passage(const Waiting& waiting) : waiting_(waiting) {
 }
 
 Passage::~Passage() {
+    if (ticket_ != 0) shim().card.uses.launched(ticket_);
     if (place_ == Place::inside) Gate::leave();
     if (place_ == Place::locked) shim().lock.unlock();
+    if (ticket_ == 0) return;
+    // The card is at work on this call; the time is good for the next one's weights.
+    Hold hold(shim().lock);
+    if (!shim().card.is_set_up()) return;
+    shim().card.read_ahead(reach_);
+    shim().card.settle_gate();
 }
 
 void Passage::close() {
@@ -61,6 +68,16 @@ bool Passage::is_captured() const {
            status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
+// What the call uses can't be taken away before it has ended. What is recorded into a graph does not run now.
+void Passage::note_launch(bool captured) {
+    Card& card = shim().card;
+    if (captured) return;
+    if (waiting_.has_stream)
+        ticket_ = card.uses.begin(card.window, reach_, waiting_.stream);
+    else
+        card.uses.unseen();
+}
+
 CUresult Passage::enter() {
     if (open_) return CUDA_SUCCESS;
     CudaShim& all = shim();
@@ -71,6 +88,7 @@ CUresult Passage::enter() {
         // A stream that records can't wait for what it does not record.
         Waiting waiting = captured ? no_stream() : waiting_;
         result = settles_ ? all.card.pin(reach_, waiting) : all.card.bring(reach_, waiting);
+        if (result == CUDA_SUCCESS) note_launch(captured);
         all.card.settle_gate();
     }
     all.gate.list_this_thread();

@@ -64,11 +64,13 @@ class Passage {
   private:
     enum class Place : uint8_t { outside, locked, inside };
     static const Window& window();
+    void note_launch(bool captured);
 
     Waiting waiting_;
     bool open_ = false;
     bool settles_ = false;
     Place place_ = Place::outside;
+    uint64_t ticket_ = 0;  // of the call that goes to the driver; see uses.h
     Reach reach_;
 };
 

@@ -84,11 +84,13 @@ CUresult cuMemGetInfo_v2(TIERD_CALL(cuMemGetInfo_v2), size_t* free_bytes, size_t
     Hold hold(shim().lock);
     if (!have_card()) return result;
     Card& card = shim().card;
-    uint64_t total = wanted == MemoryInfo::lease ? shim().lease.capacity_bytes() : card.most_bytes();
+    uint64_t total = wanted == MemoryInfo::lease ? shim().lease.most_bytes() : card.most_bytes();
     if (shim().config.limit_bytes != 0 && wanted == MemoryInfo::lease) total = shim().config.limit_bytes;
-    uint64_t used = uint64_t{card.window.allocated_chunks()} * kChunkBytes;
+    uint64_t room = card.room_bytes(total);
+    uint64_t used = card.window.bytes_of(card.window.allocated_chunks());
+    if (room > total) room = total;
     *total_bytes = total;
-    *free_bytes = total > used ? total - used : 0;
+    *free_bytes = room > used ? room - used : 0;
     return result;
 }
 

@@ -7,27 +7,35 @@
 
 namespace tierd::shim::cuda {
 
+uint32_t Card::absent_in(const Reach::Part& part) const {
+    const Allocation& allocation = window.allocation(part.allocation);
+    if (allocation.absent == 0 || part.end - part.first == allocation.chunks) return allocation.absent;
+    uint32_t absent = 0;
+    for (uint32_t chunk = part.first; chunk < part.end; chunk++)
+        absent += window.chunk(chunk).state == ChunkState::absent ? 1 : 0;
+    return absent;
+}
+
 uint32_t Card::absent_in(const Reach& reach) const {
     if (reach.everything) return window.absent_chunks();
     uint32_t absent = 0;
-    for (uint32_t i = 0; i < reach.count; i++) {
-        const Reach::Part& part = reach.parts[i];
-        const Allocation& allocation = window.allocation(part.allocation);
-        if (allocation.absent == 0) continue;
-        if (part.end - part.first == allocation.chunks) {
-            absent += allocation.absent;
-            continue;
-        }
-        for (uint32_t chunk = part.first; chunk < part.end; chunk++)
-            absent += window.chunk(chunk).state == ChunkState::absent ? 1 : 0;
-    }
+    for (uint32_t i = 0; i < reach.count; i++) absent += absent_in(reach.parts[i]);
     return absent;
 }
 
 void Card::note_use(const Reach& reach) {
+    constexpr uint64_t kSteadyCalls = 4;
     calls_++;
     for (uint32_t i = 0; i < reach.count; i++) {
-        Allocation& allocation = window.allocation(reach.parts[i].allocation);
+        uint32_t row = reach.parts[i].allocation;
+        Allocation& allocation = window.allocation(row);
+        // What nearly every launch uses says nothing of the order.
+        if (allocation.used_at == 0 || calls_ - allocation.used_at > kSteadyCalls) ahead_.learn(window, row);
+        if (allocation.ahead) {
+            allocation.ahead = false;
+            counters.chunks_ahead_used += allocation.chunks - allocation.absent;
+            ahead_.outcome(true, calls_);
+        }
         if (allocation.used_at != 0) allocation.period = calls_ - allocation.used_at;
         allocation.used_at = calls_;
     }
@@ -38,21 +46,34 @@ uint32_t Card::limit() const {
     uint64_t limit_bytes = shim().lease.granted_bytes();
     uint64_t own = shim().config.limit_bytes;
     if (own != 0 && own < limit_bytes) limit_bytes = own;
-    uint64_t chunks = limit_bytes / kChunkBytes;
+    uint64_t chunks = limit_bytes / window.chunk_bytes();
     return chunks < kNone ? static_cast<uint32_t>(chunks) : kNone;
+}
+
+// What has to be in the card's memory at once for these: they, and what is pinned.
+uint32_t Card::least_for(const Reach& reach) const {
+    if (reach.everything) return window.allocated_chunks();
+    uint32_t least = pinned_chunks();
+    for (uint32_t i = 0; i < reach.count; i++) {
+        const Reach::Part& part = reach.parts[i];
+        const Allocation& allocation = window.allocation(part.allocation);
+        uint32_t chunks = part.end - part.first;
+        least += allocation.pinned ? absent_in(part) : chunks;
+    }
+    return least;
 }
 
 // Waits for tierd's grant where it may come, then gives up what is needed last. May let go of the lock.
 CUresult Card::make_room(const Reach& keep) {
     while (true) {
-        uint32_t wanted = window.resident_chunks() + absent_in(keep);
+        uint64_t wanted = uint64_t{window.resident_chunks()} + absent_in(keep);
         if (wanted <= limit()) return CUDA_SUCCESS;
-        uint64_t all_bytes = window.allocated_chunks() * kChunkBytes;
-        if (shim().lease.wait_for(wanted * kChunkBytes, all_bytes)) {
+        uint64_t all_bytes = window.bytes_of(window.allocated_chunks());
+        if (shim().lease.wait_for(window.bytes_of(least_for(keep)), all_bytes)) {
             counters.waits++;
             continue;
         }
-        if (evict(wanted - limit(), keep) > 0) continue;
+        if (evict(static_cast<uint32_t>(wanted - limit()), keep) > 0) continue;
         // Without tierd nobody gives a larger lease; whether there is room, the card itself says then.
         return shim().lease.is_lost() ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -83,16 +104,35 @@ CUresult Card::bring_parts(const Reach& reach) {
         const Allocation& whole = window.allocation(i);
         Reach::Part part =
             reach.everything ? Reach::Part{i, whole.first, whole.first + whole.chunks} : reach.parts[i];
-        if (CUresult result = bring_part(part, reach); result != CUDA_SUCCESS) return result;
+        if (CUresult result = bring_part(part, reach, true); result != CUDA_SUCCESS) return result;
     }
     return CUDA_SUCCESS;
 }
 
-CUresult Card::bring_part(const Reach::Part& part, const Reach& keep) {
+// After a launch has gone to the driver: its kernel computes while the next allocation comes. Only into what the lease
+// leaves, and only in the place of what is needed later than that.
+void Card::read_ahead(const Reach& now) {
+    uint32_t row = ahead_.expected(window, calls_);
+    if (row == kNone || now.everything || now.count == Reach::kParts) return;
+    const Allocation& next = window.allocation(row);
+    if (next.absent == 0) return;
+    Current current(context_);
+    Reach keep;
+    for (uint32_t i = 0; i < now.count; i++) keep.parts[keep.count++] = now.parts[i];
+    keep.add(row, next.first, next.first + next.chunks);
+    uint64_t wanted = uint64_t{window.resident_chunks()} + next.absent;
+    if (wanted > limit() && !evict_all_of(wanted - limit(), keep, calls_until_use(next))) return;
+    uint32_t absent = next.absent;
+    if (bring_part({row, next.first, next.first + next.chunks}, keep, false) != CUDA_SUCCESS) return;
+    counters.chunks_ahead += absent;
+    window.allocation(row).ahead = true;
+}
+
+CUresult Card::bring_part(const Reach::Part& part, const Reach& keep, bool patient) {
     if (window.allocation(part.allocation).absent == 0) return CUDA_SUCCESS;
     for (uint32_t chunk = part.first; chunk < part.end; chunk++) {
         if (window.chunk(chunk).state != ChunkState::absent) continue;
-        if (CUresult result = take_memory(chunk, keep); result != CUDA_SUCCESS) return result;
+        if (CUresult result = take_memory(chunk, keep, patient); result != CUDA_SUCCESS) return result;
         // Without an image too: who never wrote to it since need not have it saved.
         bool hashed = hash_ != nullptr;
         CUresult result = hashed || window.chunk(chunk).has_image() ? fill(chunk) : CUDA_SUCCESS;
@@ -102,6 +142,8 @@ CUresult Card::bring_part(const Reach::Part& part, const Reach& keep) {
             return result;
         }
         window.change(chunk, hashed ? ChunkEvent::fill : ChunkEvent::bring);
+        uint64_t resident = window.resident_chunks();
+        if (resident > counters.most_chunks) counters.most_chunks = resident;
         shim().gate.close();
     }
     return CUDA_SUCCESS;
@@ -109,24 +151,24 @@ CUresult Card::bring_part(const Reach::Part& part, const Reach& keep) {
 
 // Card memory under one chunk. Where the card has none although the lease says so (others use it without tierd), this
 // process makes do with what it has.
-CUresult Card::take_memory(uint32_t index, const Reach& keep) {
+CUresult Card::take_memory(uint32_t index, const Reach& keep, bool patient) {
     constexpr int kPatience = 20;
     if (managed_ != 0) return bring_managed(index);
     CUmemGenericAllocationHandle memory = 0;
     for (int tries = 0;; tries++) {
-        CUresult created = TIERD_REAL(cuMemCreate)(&memory, kChunkBytes, &memory_kind_, 0);
+        CUresult created = TIERD_REAL(cuMemCreate)(&memory, window.chunk_bytes(), &memory_kind_, 0);
         if (created == CUDA_SUCCESS) break;
-        if (created != CUDA_ERROR_OUT_OF_MEMORY || tries == kPatience) return created;
+        if (created != CUDA_ERROR_OUT_OF_MEMORY || !patient || tries == kPatience) return created;
         if (evict(1, keep) > 0) continue;
         timespec pause{0, 5'000'000};  // somebody who was told to give memory back may be about to
         sys::call(SYS_nanosleep, &pause, nullptr);
     }
     CUdeviceptr address = window.address_of(index);
     CUmemAccessDesc access{memory_kind_.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
-    CUresult result = TIERD_REAL(cuMemMap)(address, kChunkBytes, 0, memory, 0);
+    CUresult result = TIERD_REAL(cuMemMap)(address, window.chunk_bytes(), 0, memory, 0);
     if (result == CUDA_SUCCESS) {
-        result = TIERD_REAL(cuMemSetAccess)(address, kChunkBytes, &access, 1);
-        if (result != CUDA_SUCCESS) TIERD_REAL(cuMemUnmap)(address, kChunkBytes);
+        result = TIERD_REAL(cuMemSetAccess)(address, window.chunk_bytes(), &access, 1);
+        if (result != CUDA_SUCCESS) TIERD_REAL(cuMemUnmap)(address, window.chunk_bytes());
     }
     if (result != CUDA_SUCCESS)
         TIERD_REAL(cuMemRelease)(memory);
@@ -141,10 +183,11 @@ CUresult Card::fill(uint32_t index) {
     Stage& stage = stages_[next_stage_++ % kStages];
     if (CUresult busy = TIERD_REAL(cuEventSynchronize)(stage.copied); busy != CUDA_SUCCESS) return busy;
     if (chunk.saved != 0) {
-        CUresult result = TIERD_REAL(cuMemcpyHtoDAsync_v2)(
-            window.address_of(index), reinterpret_cast<const void*>(chunk.saved), kChunkBytes, fills_);
+        CUresult result = TIERD_REAL(cuMemcpyHtoDAsync_v2)(window.address_of(index),
+                                                           reinterpret_cast<const void*>(chunk.saved),
+                                                           window.chunk_bytes(), fills_);
         if (result != CUDA_SUCCESS) return result;
-        counters.bytes_from_saved += kChunkBytes;
+        counters.bytes_from_saved += window.chunk_bytes();
     }
     if (CUresult result = copy_pieces(index, stage); result != CUDA_SUCCESS) return result;
     if (CUresult result = TIERD_REAL(cuEventRecord)(stage.copied, fills_); result != CUDA_SUCCESS)
@@ -180,7 +223,7 @@ CUresult Card::copy_pieces(uint32_t index, Stage& stage) {
 
 CUresult Card::start_hash(uint32_t index, CUdeviceptr sums) {
     CUdeviceptr words = window.address_of(index), sum = sums + index * sizeof(Hash);
-    uint64_t count = kChunkBytes / sizeof(uint64_t);
+    uint64_t count = window.chunk_bytes() / sizeof(uint64_t);
     void* parameters[] = {&words, &count, &sum, &key_.lane[0], &key_.lane[1]};
     if (CUresult result = TIERD_REAL(cuMemsetD8Async)(sum, 0, sizeof(Hash), hashes_); result != CUDA_SUCCESS)
         return result;

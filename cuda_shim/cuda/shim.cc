@@ -42,6 +42,8 @@ static void read_environment() {
     if (info != nullptr && ::strcmp(info, "lease") == 0) config.memory_info = MemoryInfo::lease;
     if (info != nullptr && ::strcmp(info, "real") == 0) config.memory_info = MemoryInfo::real;
     config.min_bytes = bytes_from("TIERD_CUDA_MIN_BYTES", config.min_bytes);
+    uint64_t chunk = bytes_from("TIERD_CUDA_CHUNK_BYTES", kChunkBytes);
+    if (chunk >= kPageBytes && chunk <= (1u << 30) && (chunk & (chunk - 1)) == 0) config.chunk_bytes = chunk;
     config.limit_bytes = bytes_from("TIERD_HBM_LIMIT", 0);
 }
 
@@ -50,17 +52,20 @@ static void after_fork_in_child() {
     the_shim.lock.reset();
     the_shim.gate.reset_in_child();
     the_shim.lease.reset_in_child();
+    the_shim.reads.reset_in_child();
     __atomic_store_n(&the_shim.status, 1u, __ATOMIC_RELEASE);
 }
 
 // A library's destructor: one line of what was done, where somebody asked for a log.
 __attribute__((destructor)) static void say_what_was_done() {
     const CardCounters& did = the_shim.card.counters;
-    if (the_shim.status != 2 || (did.chunks_filled == 0 && did.bytes_deferred == 0)) return;
+    if (the_shim.status != 2 || (did.most_chunks == 0 && did.bytes_deferred == 0)) return;
     log_info() << "card: " << did.bytes_deferred << " bytes deferred, " << did.chunks_filled
                << " chunks filled (" << did.bytes_from_files << " bytes of files, " << did.bytes_from_saved
                << " saved), " << did.chunks_dropped << " dropped, " << did.chunks_saved << " saved, "
-               << did.waits << " waits";
+               << did.waits << " waits, " << did.most_chunks << " most chunks at once, " << did.chunks_ahead
+               << " read ahead, " << did.chunks_ahead_used << " of them used, "
+               << the_shim.card.uses.whole_waits() << " waits for everything";
 }
 
 bool is_enabled() {

@@ -16,6 +16,7 @@
 #include "cuda_shim/cuda/gate.h"
 #include "cuda_shim/cuda/graphs.h"
 #include "cuda_shim/cuda/lease.h"
+#include "cuda_shim/cuda/reads.h"
 #include "cuda_shim/cuda/source.h"
 #include "cuda_shim/host/sys.h"
 
@@ -28,11 +29,12 @@ enum class MemoryInfo : uint8_t {
     real,   // the driver's own figures
 };
 
-// From the environment: TIERD_CUDA, TIERD_CUDA_MIN_BYTES, TIERD_CUDA_MEMORY_INFO, TIERD_HBM_LIMIT.
+// From the environment: TIERD_CUDA, TIERD_CUDA_MIN_BYTES, TIERD_CUDA_CHUNK_BYTES, TIERD_CUDA_MEMORY_INFO, TIERD_HBM_LIMIT.
 struct CudaConfig {
     Mode mode = Mode::off;
     MemoryInfo memory_info = MemoryInfo::card;
-    uint64_t min_bytes = 1u << 20;  // smaller allocations are the driver's
+    uint64_t min_bytes = 1u << 20;       // smaller allocations are the driver's
+    uint64_t chunk_bytes = kChunkBytes;  // a power of two
     uint64_t limit_bytes =
         0;  // this process never has more of the card than this, tierd or not; 0: no such limit
 };
@@ -46,6 +48,7 @@ struct CudaShim {
     Card card;
     Lease lease;
     Sources sources;
+    Reads reads;
     GraphTable graphs;
 };
 

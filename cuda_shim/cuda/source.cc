@@ -46,11 +46,15 @@ bool Sources::find(uint64_t address, uint64_t length_bytes, uint32_t* file, uint
     return *file != kNone;
 }
 
-// The row of a file, mapped now if it was not before.
-uint32_t Sources::know(uint32_t attachment, const FileIdentity& identity) {
+uint32_t Sources::row_of(const FileIdentity& identity) const {
     for (uint32_t i = 0; i < count_; i++)
         if (files_[i].identity == identity) return i;
-    if (count_ == kMaxFiles) return kNone;
+    return kNone;
+}
+
+// The row of a file, mapped now if it was not before.
+uint32_t Sources::know(uint32_t attachment, const FileIdentity& identity) {
+    if (uint32_t row = row_of(identity); row != kNone) return row;
     OwnedFd fd;
     {
         Guard table(state().table_lock);
@@ -58,7 +62,15 @@ uint32_t Sources::know(uint32_t attachment, const FileIdentity& identity) {
         if (weights >= 0 && state().attachments[attachment].identity == identity)
             fd = OwnedFd::copy_of(weights);
     }
-    if (fd.fd < 0) return kNone;
+    return map(identity, fd);
+}
+
+uint32_t Sources::know_read(const ReadPlace& place) {
+    if (uint32_t row = row_of(place.identity); row != kNone) return row;
+    return map(place.identity, OwnedFd::copy_of(place.fd));
+}
+
+uint32_t Sources::map(const FileIdentity& identity, OwnedFd fd) {
     MapCall call{.address = 0,
                  .length_bytes = static_cast<uint64_t>(identity.size_bytes),
                  .prot = PROT_READ,
@@ -66,11 +78,20 @@ uint32_t Sources::know(uint32_t attachment, const FileIdentity& identity) {
                  .fd = fd.fd,
                  .offset_bytes = 0};
     long mapped = 0;
-    if (!map_weights(call, &mapped) || sys::failed(mapped)) {
+    if (fd.fd < 0 || count_ == kMaxFiles || !map_weights(call, &mapped) || sys::failed(mapped)) {
         fd.close();
         return kNone;
     }
-    files_[count_] = {identity, static_cast<uint64_t>(mapped), fd};
+    uint64_t number = 0;
+    {
+        Guard table(state().table_lock);
+        uint32_t attachment = state().attachments.find(identity);
+        if (attachment != kNoAttachment) {
+            number = state().attachments[attachment].number;
+            state().attachments.unpin(attachment);
+        }
+    }
+    files_[count_] = {identity, static_cast<uint64_t>(mapped), number, fd};
     return count_++;
 }
 

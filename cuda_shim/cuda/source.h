@@ -13,6 +13,7 @@
 
 #include <stdint.h>
 
+#include "cuda_shim/cuda/reads.h"
 #include "cuda_shim/host/attachment.h"
 
 namespace tierd::shim::cuda {
@@ -23,9 +24,13 @@ class Sources {
 
     // Where [address, address + length_bytes) stands in a file.
     bool find(uint64_t address, uint64_t length_bytes, uint32_t* file, uint64_t* offset_bytes);
+    // The row of a file that the engine read; kNone when tierd does not serve it.
+    uint32_t know_read(const ReadPlace& place);
     const char* bytes(uint32_t file, uint64_t offset_bytes) const {
         return reinterpret_cast<const char*>(files_[file].mapping + offset_bytes);
     }
+    // tierd's for the file; 0 when it is not known.
+    uint64_t number(uint32_t file) const { return files_[file].number; }
     // False when the file is no longer the one that was attached: its old bytes can't be had any more.
     bool unchanged(uint32_t file) const;
 
@@ -33,9 +38,12 @@ class Sources {
     struct File {
         FileIdentity identity;
         uint64_t mapping = 0;
+        uint64_t number = 0;
         OwnedFd fd;
     };
+    uint32_t row_of(const FileIdentity& identity) const;
     uint32_t know(uint32_t attachment, const FileIdentity& identity);
+    uint32_t map(const FileIdentity& identity, OwnedFd fd);
 
     File files_[kMaxFiles] = {};
     uint32_t count_ = 0;

@@ -20,8 +20,9 @@ void give_table(T* table, uint64_t rows) {
 
 }  // namespace
 
-bool Window::prepare(uint64_t base, uint32_t chunks) {
+bool Window::prepare(uint64_t base, uint32_t chunks, uint64_t chunk_bytes) {
     base_ = base;
+    chunk_shift_ = static_cast<uint32_t>(__builtin_ctzll(chunk_bytes));
     chunk_count_ = chunks;
     chunks_ = take_table<Chunk>(chunks);
     allocations_ = take_table<Allocation>(kMaxAllocations);
@@ -62,7 +63,7 @@ uint32_t Window::take_row() {
 }
 
 uint32_t Window::allocate(uint64_t bytes) {
-    uint64_t chunks = bytes / kChunkBytes + (bytes % kChunkBytes != 0 ? 1 : 0);
+    uint64_t chunks = chunks_for(bytes);
     if (bytes == 0 || chunks > chunk_count_) return kNone;
     uint32_t count = static_cast<uint32_t>(chunks);
     uint32_t first = find_room(count);
@@ -174,8 +175,8 @@ void Window::forget_pieces(uint32_t index) {
 bool Window::covered(uint32_t index) const {
     const Chunk& chunk = chunks_[index];
     const Allocation& allocation = allocations_[chunk.owner];
-    uint64_t before = uint64_t{index - allocation.first} * kChunkBytes;
-    uint64_t wanted = allocation.bytes - before < kChunkBytes ? allocation.bytes - before : kChunkBytes;
+    uint64_t before = bytes_of(index - allocation.first);
+    uint64_t wanted = allocation.bytes - before < chunk_bytes() ? allocation.bytes - before : chunk_bytes();
     uint64_t have = 0;
     for (uint32_t row = chunk.pieces; row != kNone; row = pieces_[row].next) have += pieces_[row].length;
     return have >= wanted;

@@ -1,6 +1,7 @@
 // window.h - which chunks of a card's address window are allocated, what they hold, and where that can be had again.
 //
-// The window is one range of device addresses that nothing else uses, cut into chunks of 2 MiB. An allocation is a row of
+// The window is one range of device addresses that nothing else uses, cut into chunks of 2 MiB
+// (tests: less). An allocation is a row of
 // chunks. A chunk has an image on the host's side: a saved copy, or nothing, under pieces of weight files. The card's
 // memory is filled from the image, and may be dropped while the two are the same.
 //
@@ -16,7 +17,7 @@
 
 namespace tierd::shim::cuda {
 
-inline constexpr uint64_t kChunkBytes = 2u << 20;
+inline constexpr uint64_t kChunkBytes = 2u << 20;  // unless TIERD_CUDA_CHUNK_BYTES says otherwise
 inline constexpr uint32_t kNone = UINT32_MAX;
 
 enum class ChunkState : uint8_t {
@@ -79,10 +80,15 @@ struct Allocation {
     uint64_t bytes = 0;    // as the engine asked; 0: the row is free
     uint64_t used_at = 0;  // number of the last call that could reach it
     uint64_t period = 0;   // calls between the last two uses; 0: used once or never
-    uint32_t first = 0;    // chunk
+    uint64_t ticket =
+        0;  // of the last use, and of the last that found another stream's under way; see uses.h
+    uint64_t shared = 0;
+    uint32_t first = 0;  // chunk
     uint32_t chunks = 0;
-    uint32_t absent = 0;  // chunks of it that are not in the card's memory
-    bool pinned = false;  // never dropped again
+    uint32_t absent = 0;    // chunks of it that are not in the card's memory
+    uint32_t next = kNone;  // who was used after it last time; see ahead.h
+    bool ahead = false;     // brought before anybody asked for it, and not used since
+    bool pinned = false;    // never dropped again
 };
 
 class Window {
@@ -90,17 +96,24 @@ class Window {
     static constexpr uint32_t kMaxAllocations = 65536;
     static constexpr uint32_t kMaxPieces = 1u << 22;
 
-    // Takes the tables' memory for a window of `chunks` at `base`. False when there is none.
-    bool prepare(uint64_t base, uint32_t chunks);
+    // Takes the tables' memory for a window of `chunks` at `base`. False when there is none. The size of a chunk is a power
+    // of two.
+    bool prepare(uint64_t base, uint32_t chunks, uint64_t chunk_bytes = kChunkBytes);
     void discard();  // gives it back
 
     uint64_t base() const { return base_; }
-    uint64_t length_bytes() const { return uint64_t{chunk_count_} * kChunkBytes; }
-    bool holds(uint64_t address) const { return address - base_ < uint64_t{chunk_count_} * kChunkBytes; }
+    uint64_t length_bytes() const { return bytes_of(chunk_count_); }
+    bool holds(uint64_t address) const { return address - base_ < length_bytes(); }
     uint32_t chunk_at(uint64_t address) const {
-        return static_cast<uint32_t>((address - base_) / kChunkBytes);
+        return static_cast<uint32_t>((address - base_) >> chunk_shift_);
     }
-    uint64_t address_of(uint32_t chunk) const { return base_ + uint64_t{chunk} * kChunkBytes; }
+    uint64_t address_of(uint32_t chunk) const { return base_ + (uint64_t{chunk} << chunk_shift_); }
+    uint64_t chunk_bytes() const { return uint64_t{1} << chunk_shift_; }
+    uint32_t chunk_count() const { return chunk_count_; }
+    uint64_t bytes_of(uint64_t chunks) const { return chunks << chunk_shift_; }
+    uint64_t chunks_for(uint64_t bytes) const {
+        return (bytes >> chunk_shift_) + ((bytes & (chunk_bytes() - 1)) != 0 ? 1 : 0);
+    }
 
     Chunk& chunk(uint32_t index) { return chunks_[index]; }
     const Chunk& chunk(uint32_t index) const { return chunks_[index]; }
@@ -138,6 +151,7 @@ class Window {
 
     uint64_t base_ = 0;
     uint32_t chunk_count_ = 0;
+    uint32_t chunk_shift_ = 21;
     Chunk* chunks_ = nullptr;
     Allocation* allocations_ = nullptr;
     Piece* pieces_ = nullptr;

@@ -346,7 +346,8 @@ Result<HeatmapStatus> Core::heatmap(const std::string& model) {
                                .resident = row.state == TIERD_EXTENT_RESIDENT,
                                .heat = estimate.heat / 65536.0,
                                .samples = estimate.samples,
-                               .reader_node = heat_.reader_node(id)});
+                               .reader_node = heat_.reader_node(id),
+                               .cards = {}});
     }
     return map;
 }

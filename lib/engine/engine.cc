@@ -263,7 +263,9 @@ class ThreadedEngine final : public Engine {
         return hot_rows(*snapshot, by);
     }
     Result<HeatmapStatus> heatmap(const std::string& model) override {
-        return ask<Result<HeatmapStatus>>([model](Core& core) { return core.heatmap(model); });
+        auto map = ask<Result<HeatmapStatus>>([model](Core& core) { return core.heatmap(model); });
+        if (map) add_cards(leases_->runs_of(map->model.file), map->extents);
+        return map;
     }
     Result<std::vector<FaultStageStatus>> faults() override {
         return ask<Result<std::vector<FaultStageStatus>>>([](Core& core) { return core.faults(); });
@@ -413,6 +415,20 @@ class ThreadedEngine final : public Engine {
         if (!mailbox_.post(std::move(closure)))
             return fail(Code::busy, "ask the engine", {}, "tierd is shutting down");
         return answer.get();
+    }
+
+    // Says of each extent which cards have bytes of it. Offsets are as clients gave them.
+    static void add_cards(const std::vector<CardRun>& runs, std::vector<ExtentHeatStatus>& extents) {
+        for (const CardRun& run : runs) {
+            auto at =
+                std::ranges::upper_bound(extents, run.offset_bytes, {}, &ExtentHeatStatus::offset_bytes);
+            if (at != extents.begin()) --at;
+            for (; at != extents.end() && at->offset_bytes < run.offset_bytes + run.length_bytes; ++at) {
+                bool touches = run.offset_bytes < at->offset_bytes + at->bytes;
+                if (touches && std::ranges::find(at->cards, run.card) == at->cards.end())
+                    at->cards.push_back(run.card);
+            }
+        }
     }
 
     // Beside the session of the same process; one that has a lease and no weights mapped is listed too.

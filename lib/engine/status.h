@@ -74,7 +74,8 @@ struct ExtentHeatStatus {
     bool resident = false;
     double heat = 0;  // decayed touches
     uint64_t samples = 0;
-    int reader_node = kNoNode;  // the memory node whose threads read it most; kNoNode: not known
+    int reader_node = kNoNode;       // the memory node whose threads read it most; kNoNode: not known
+    std::vector<std::string> cards;  // whose memory holds bytes of it
 };
 
 struct NamedCount {

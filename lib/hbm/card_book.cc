@@ -30,11 +30,27 @@ uint64_t CardBook::leased_bytes() const {
     return sum;
 }
 
-uint64_t CardBook::most_for(uint64_t number) const {
+uint64_t CardBook::pinned_by_others(uint64_t number) const {
     uint64_t pinned = 0;
     for (auto& [other, lease] : leases_)
         if (other != number) pinned += lease.pinned_bytes;
-    return capacity_bytes_ - std::min(pinned, capacity_bytes_);
+    return pinned;
+}
+
+uint64_t CardBook::most_for(uint64_t number) const {
+    return capacity_bytes_ - std::min(pinned_by_others(number), capacity_bytes_);
+}
+
+uint64_t CardBook::utmost_for(uint64_t number) const {
+    return total_bytes_ - std::min(pinned_by_others(number), total_bytes_);
+}
+
+CardWord CardBook::word_for(uint64_t number, uint32_t position) const {
+    return {.lease = number,
+            .lease_bytes = leases_.at(number).lease_bytes,
+            .most_bytes = most_for(number),
+            .utmost_bytes = utmost_for(number),
+            .position = position};
 }
 
 std::vector<uint64_t> CardBook::queue() const {
@@ -57,18 +73,21 @@ std::vector<CardWord> CardBook::settle(uint64_t now_ns) {
         CardLease& lease = leases_.at(number);
         // What it was asked for is on its way: to grant now would cross that answer.
         if (lease.asked_bytes) break;
-        uint64_t goal = std::max(std::min(lease.want_bytes, most_for(number)), lease.lease_bytes);
-        uint64_t free = capacity_bytes_ - leased_bytes();
-        if (goal - lease.lease_bytes > free) {
-            ask_back(goal - lease.lease_bytes - free, number, now_ns, words);
+        uint64_t goal = std::max({std::min(lease.want_bytes, most_for(number)),
+                                  std::min(lease.need_bytes, utmost_for(number)), lease.lease_bytes});
+        uint64_t others = leased_bytes() - lease.lease_bytes;
+        uint64_t room = std::max(capacity_bytes_, goal + pinned_by_others(number));
+        if (goal + others > room) {
+            ask_back(goal + others - room, number, now_ns, words);
             break;
         }
+        if (goal + others > capacity_bytes_) lease.overdrafts++;
         lease.lease_bytes = goal;
         lease.want_bytes = lease.need_bytes = 0;
         lease.granted_ns = now_ns;
         lease.told_position = 0;
         lease.told_most_bytes = most_for(number);
-        words.push_back({.lease = number, .lease_bytes = goal, .most_bytes = lease.told_most_bytes});
+        words.push_back(word_for(number, 0));
     }
     tell_places(words);
     return words;
@@ -114,8 +133,7 @@ void CardBook::tell_places(std::vector<CardWord>& words) {
         if (lease.told_position == ++position && lease.told_most_bytes == most) continue;
         lease.told_position = position;
         lease.told_most_bytes = most;
-        words.push_back(
-            {.lease = number, .lease_bytes = lease.lease_bytes, .most_bytes = most, .position = position});
+        words.push_back(word_for(number, position));
     }
 }
 

@@ -5,9 +5,14 @@
 // is not asked back before it has lasted a slice, unless its process idles, which only that process knows: the order
 // says both. So two processes that don't fit together take turns of a slice, and don't thrash.
 //
+// One launch may need more than the capacity: an engine with all its weights in one buffer would have run without us, so
+// it is not refused. When all others are down to what they have pinned, its lease is overdrawn, up to the card's own
+// memory; the next who wants some asks it back.
+//
 // Owns:      the leases of one card. Not the sockets they belong to, not the memory.
-// Invariant: the sum of all leases never exceeds the capacity; a lease grows only by a Grant, in the queue's order, and
-//            shrinks only when its process says so or ends.
+// Invariant: the sum of all leases never exceeds the capacity, but while one is overdrawn; then the others have what they
+//            pinned and no more, and the sum never exceeds the card's memory. A lease grows only by a Grant, in the
+//            queue's order, and shrinks only when its process says so or ends.
 // Callers:   the lease desk's thread.
 // Fails:     numbers that make no sense (a lease that grows by its own word) are refused: false.
 #pragma once
@@ -29,6 +34,7 @@ struct CardLease {
     std::optional<uint64_t> asked_bytes;  // what it was asked to come down to
     uint32_t told_position = 0;           // in the queue, as the process last heard
     uint64_t told_most_bytes = 0;         // what it could have at most, as the process last heard
+    uint64_t overdrafts = 0;              // grants beyond the capacity
 };
 
 // What a process is to be told.
@@ -36,15 +42,17 @@ struct CardWord {
     uint64_t lease = 0;  // number
     bool reclaim = false;
     uint64_t lease_bytes = 0;    // as it is now; with `reclaim`: what to come down to
-    uint64_t most_bytes = 0;     // all but what others have pinned
+    uint64_t most_bytes = 0;     // of the capacity, all but what others have pinned
+    uint64_t utmost_bytes = 0;   // of the card, the same: for one launch that can't do with less
     uint32_t position = 0;       // 0: not waiting
     uint64_t not_before_ns = 0;  // with `reclaim`
 };
 
 class CardBook {
   public:
-    CardBook(uint64_t capacity_bytes, uint64_t slice_ns)
-        : capacity_bytes_(capacity_bytes), slice_ns_(slice_ns) {}
+    // Leases share `capacity_bytes` of the card's `total_bytes`.
+    CardBook(uint64_t capacity_bytes, uint64_t total_bytes, uint64_t slice_ns)
+        : capacity_bytes_(capacity_bytes), total_bytes_(total_bytes), slice_ns_(slice_ns) {}
 
     void open(uint64_t number) { leases_[number] = {}; }
     void close(uint64_t number) { leases_.erase(number); }
@@ -57,15 +65,20 @@ class CardBook {
     uint64_t capacity_bytes() const { return capacity_bytes_; }
     uint64_t leased_bytes() const;
     uint64_t most_for(uint64_t number) const;
+    uint64_t utmost_for(uint64_t number) const;
+    // The lease as it is, in the words of a grant.
+    CardWord word_for(uint64_t number, uint32_t position) const;
     uint32_t position_of(uint64_t number) const;  // in the queue, from 1; 0: not waiting
     const std::map<uint64_t, CardLease>& leases() const { return leases_; }
 
   private:
     std::vector<uint64_t> queue() const;
+    uint64_t pinned_by_others(uint64_t number) const;
     void ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, std::vector<CardWord>& words);
     void tell_places(std::vector<CardWord>& words);
 
     uint64_t capacity_bytes_;
+    uint64_t total_bytes_;
     uint64_t slice_ns_;
     std::map<uint64_t, CardLease> leases_;
 };

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <thread>
 
 #include "lib/base/clock.h"
@@ -21,13 +22,25 @@ namespace {
 
 constexpr size_t kMaxLeases = 4096;
 constexpr size_t kMaxCards = 64;
-constexpr uint64_t kChunkBytes = 2 << 20;
+constexpr size_t kMaxRuns = 8192;          // that one process may show
+constexpr uint64_t kStepBytes = 64 << 10;  // of leases
+
+struct Run {
+    uint64_t file = 0;
+    uint64_t offset_bytes = 0;
+    uint64_t length_bytes = 0;
+};
+
+std::string name_of(const CardId& id) {
+    return fmt::format("hbm-{:02x}{:02x}{:02x}{:02x}", id[0], id[1], id[2], id[3]);
+}
 
 struct Channel {
     Fd socket;
     Peer peer;
     CardId card{};
     uint32_t sequence = 0;
+    std::vector<Run> shown = {};
 };
 
 class ThreadedDesk final : public LeaseDesk {
@@ -51,13 +64,16 @@ class ThreadedDesk final : public LeaseDesk {
         std::lock_guard lock(mutex_);
         auto card = cards_.find(request.card);
         bool full = channels_.size() >= kMaxLeases || (card == cards_.end() && cards_.size() >= kMaxCards);
-        if (full || request.total_bytes < kChunkBytes) return refuse(channel, -EBUSY);
+        if (full || request.total_bytes < kStepBytes) return refuse(channel, -EBUSY);
         if (card == cards_.end())
-            card = cards_.emplace(request.card, CardBook(capacity_of(request.total_bytes), slice_ns())).first;
+            card = cards_
+                       .emplace(request.card,
+                                CardBook(capacity_of(request.total_bytes), request.total_bytes, slice_ns()))
+                       .first;
         uint64_t number = next_number_++;
         Channel& made = channels_[number] = {std::move(channel), peer, request.card};
         card->second.open(number);
-        say(made, {.lease = number, .most_bytes = card->second.most_for(number)});
+        say(made, card->second.word_for(number, 0));
         ring();
     }
 
@@ -65,7 +81,7 @@ class ThreadedDesk final : public LeaseDesk {
         std::lock_guard lock(mutex_);
         std::vector<CardStatus> list;
         for (auto& [id, book] : cards_) {
-            CardStatus card{.name = fmt::format("hbm-{:02x}{:02x}{:02x}{:02x}", id[0], id[1], id[2], id[3]),
+            CardStatus card{.name = name_of(id),
                             .capacity_bytes = book.capacity_bytes(),
                             .leased_bytes = book.leased_bytes(),
                             .leases = {}};
@@ -83,12 +99,22 @@ class ThreadedDesk final : public LeaseDesk {
         return list;
     }
 
+    std::vector<CardRun> runs_of(uint64_t file) const override {
+        std::lock_guard lock(mutex_);
+        std::vector<CardRun> runs;
+        for (auto& [number, channel] : channels_)
+            for (const Run& run : channel.shown)
+                if (run.file == file)
+                    runs.push_back({name_of(channel.card), run.offset_bytes, run.length_bytes});
+        return runs;
+    }
+
   private:
     uint64_t slice_ns() const { return config_.slice_ms * kNsPerMs; }
     uint64_t capacity_of(uint64_t total_bytes) const {
         uint64_t bytes =
             config_.bytes != 0 ? std::min(config_.bytes, total_bytes) : total_bytes / 100 * config_.percent;
-        return bytes / kChunkBytes * kChunkBytes;
+        return bytes / kStepBytes * kStepBytes;
     }
     void ring() const {
         uint64_t one = 1;
@@ -129,6 +155,9 @@ class ThreadedDesk final : public LeaseDesk {
         CardBook& book = cards_.at(channel.card);
         auto packet = receive_packet(channel.socket.get());
         if (!packet) return packet.error().code == Code::busy;
+        if (packet->header().kind == wire::Kind::lease_ask)
+            return say(channel, book.word_for(number, book.position_of(number)));
+        if (packet->header().kind == wire::Kind::lease_shows) return show(channel, *packet);
         if (packet->header().kind == wire::Kind::lease_want) {
             auto want = packet->as<wire::LeaseWant>();
             return want && book.want(number, want->need_bytes, want->want_bytes, monotonic_ns());
@@ -136,6 +165,16 @@ class ThreadedDesk final : public LeaseDesk {
         auto holds = packet->as<wire::LeaseHolds>();
         return packet->header().kind == wire::Kind::lease_holds && holds &&
                book.holds(number, holds->lease_bytes, holds->pinned_bytes);
+    }
+
+    static bool show(Channel& channel, const Packet& packet) {
+        auto shows = packet.as<wire::LeaseShows>();
+        if (!shows || shows->count > std::size(shows->runs)) return false;
+        if (shows->begins != 0) channel.shown.clear();
+        for (const auto& run : std::span(shows->runs, shows->count))
+            if (channel.shown.size() < kMaxRuns)
+                channel.shown.push_back({shows->file, run.offset_bytes, run.length_bytes});
+        return true;
     }
 
     void end(uint64_t number) {
@@ -160,7 +199,7 @@ class ThreadedDesk final : public LeaseDesk {
         }
     }
 
-    static bool say(Channel& channel, const CardWord& word) {
+    bool say(Channel& channel, const CardWord& word) {
         if (word.reclaim) {
             auto order = make_message<wire::LeaseReclaim>(wire::Kind::lease_reclaim, ++channel.sequence);
             order.lease_bytes = word.lease_bytes;
@@ -170,7 +209,9 @@ class ThreadedDesk final : public LeaseDesk {
         auto grant = make_message<wire::LeaseGrant>(wire::Kind::lease_grant, ++channel.sequence);
         grant.position = word.position;
         grant.lease_bytes = word.lease_bytes;
-        grant.capacity_bytes = word.most_bytes;
+        grant.most_bytes = word.most_bytes;
+        grant.utmost_bytes = word.utmost_bytes;
+        grant.others_bytes = cards_.at(channel.card).leased_bytes() - word.lease_bytes;
         return send_message(channel.socket.get(), grant).has_value();
     }
 

@@ -3,7 +3,7 @@
 // Owns:      one thread, the lease channels, and a CardBook for each card that a process has named.
 // Invariant: a lease ends when its channel does, at once: the kernel closes it with the process. Nothing of a client is
 //            trusted: a message that makes no sense ends its lease. No client is waited for.
-// Callers:   adopt(), cards(): any thread.
+// Callers:   adopt(), cards(), runs_of(): any thread.
 // Fails:     a client that does not read loses its lease.
 #pragma once
 
@@ -40,6 +40,13 @@ struct CardStatus {
     std::vector<LeaseStatus> leases;
 };
 
+// Bytes of a weight file that stand in a card's memory, as the processes there say.
+struct CardRun {
+    std::string card;
+    uint64_t offset_bytes = 0;
+    uint64_t length_bytes = 0;
+};
+
 class LeaseDesk {
   public:
     static Result<std::unique_ptr<LeaseDesk>> start(const HbmConfig& config);
@@ -48,6 +55,8 @@ class LeaseDesk {
     // Takes over a channel whose first message was `hello`.
     virtual void adopt(Fd channel, const Peer& peer, const LeaseRequest& request) = 0;
     virtual std::vector<CardStatus> cards() const = 0;
+    // Of the file with this number, in no order; several processes may name the same bytes.
+    virtual std::vector<CardRun> runs_of(uint64_t file) const = 0;
 };
 
 }  // namespace tierd

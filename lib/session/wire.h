@@ -34,6 +34,8 @@ enum class Kind : uint16_t {
     lease_hello = 32,
     lease_want = 33,
     lease_holds = 34,
+    lease_ask = 35,  // a Header alone
+    lease_shows = 36,
     lease_grant = 40,
     lease_reclaim = 41,
 };
@@ -138,7 +140,8 @@ struct FallenBack {
 };
 
 // A card's memory is shared by leases: how much of it a process may have. The messages below go over a connection for
-// each process and card; the lease ends with it. None of them has a Reply: tierd tells every change by a LeaseGrant.
+// each process and card; the lease ends with it. None of them has a Reply: tierd tells every change by a LeaseGrant, and
+// how things stand when it hears lease_ask.
 
 // shim → tierd, first message: "I am about to use this card."
 struct LeaseHello {
@@ -150,7 +153,7 @@ struct LeaseHello {
 };
 
 // shim → tierd: the next launch needs a lease of `need_bytes`; with `want_bytes` all that the process has allocated
-// would be on the card. The process waits until a LeaseGrant says enough.
+// would be on the card. The process waits until a LeaseGrant says enough. Only `need_bytes` may be beyond the capacity.
 struct LeaseWant {
     Header header;
     uint64_t need_bytes;
@@ -165,13 +168,28 @@ struct LeaseHolds {
     uint64_t pinned_bytes;  // of it, what can't be given back
 };
 
+// shim → tierd: which bytes of a weight file stand in the card's memory, every second or so while that changes. For
+// display only. With `begins`, what was shown before is forgotten.
+struct LeaseShows {
+    Header header;
+    uint64_t file;    // as Reply has it
+    uint32_t begins;  // 0 or 1
+    uint32_t count;   // of runs
+    struct {
+        uint64_t offset_bytes;
+        uint64_t length_bytes;
+    } runs[24];
+};
+
 // tierd → shim: the lease as it is now. The first one answers LeaseHello.
 struct LeaseGrant {
     Header header;
     int32_t status;     // 0, or a negative errno: tierd does not share this card out
     uint32_t position;  // in the queue of those who wait for more; 0: not in it
     uint64_t lease_bytes;
-    uint64_t capacity_bytes;  // what all leases of the card may be together
+    uint64_t most_bytes;    // of what leases may be together, all but what others have pinned
+    uint64_t utmost_bytes;  // of the card's memory, the same: what one launch that can't do with less may get
+    uint64_t others_bytes;  // the leases of all others
 };
 
 // tierd → shim: others wait; come down to `lease_bytes`, at once when idle, else not before `not_before_ns`
@@ -190,6 +208,6 @@ struct Heartbeat {
 
 static_assert(sizeof(Header) == 16 && sizeof(Reply) == 80 && sizeof(Attach) == 280 && sizeof(Map) == 48);
 static_assert(sizeof(LeaseHello) == 48 && sizeof(LeaseWant) == 32 && sizeof(LeaseHolds) == 32 &&
-              sizeof(LeaseGrant) == 40 && sizeof(LeaseReclaim) == 32);
+              sizeof(LeaseGrant) == 56 && sizeof(LeaseReclaim) == 32 && sizeof(LeaseShows) == 416);
 
 }  // namespace tierd::wire

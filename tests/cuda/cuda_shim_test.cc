@@ -1,113 +1,23 @@
 // cuda_shim_test.cc - programs of the CUDA driver see the same bytes and the same answers with the preloaded library as
 // without it, however little of the card they get and whoever dies beside them. On the simulated card.
 #define BOOST_TEST_MODULE cuda_shim
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-
 #include <boost/test/unit_test.hpp>
-#include <fstream>
 #include <random>
-#include <sstream>
 
-#include "tests/integration/harness.h"
+#include "tests/cuda/program.h"
 
 using namespace tierd::itest;
 
 namespace {
-
-std::string tests_dir() {
-    return build_dir() + "/tests/";
-}
-
-std::string text_of(const std::string& path) {
-    std::ifstream in(path);
-    std::stringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
-
-struct Run {
-    int status = 0;
-    std::string output;
-    std::string log;
-
-    bool fine() const { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
-};
-
-struct Card {
-    std::string memory = "256MiB";
-    std::string file;  // that processes share; empty: each its own
-};
-
-// A program on the simulated card; with `more` in its environment, e.g. the preloaded library's.
-class Program {
-  public:
-    Program(const WorkDir& dir, const std::string& name, std::vector<std::string> argv, const Card& card,
-            std::vector<std::string> more)
-        : output_(dir.file(name + ".out")),
-          log_(dir.file(name + ".log")),
-          process_(start(argv, card, more)) {}
-
-    Run wait() {
-        int status = process_.wait();
-        return {status, text_of(output_), text_of(log_)};
-    }
-    void kill() { process_.send(SIGKILL); }
-    pid_t pid() const { return process_.pid(); }
-    const std::string& log() const { return log_; }
-
-  private:
-    Process start(std::vector<std::string>& argv, const Card& card, std::vector<std::string>& more) {
-        Process::Plan plan;
-        argv[0] = tests_dir() + argv[0];
-        plan.argv = argv;
-        plan.environment = more;
-        plan.environment.push_back("LD_LIBRARY_PATH=" + build_dir() + "/simcuda");
-        plan.environment.push_back("SIMCUDA_MEMORY=" + card.memory);
-        plan.environment.push_back("SIMCUDA_POISON=1");
-        plan.environment.push_back("SIMCUDA_MISUSE=error");
-        plan.environment.push_back("SIMCUDA_KERNELS=" + tests_dir() + "tierd_hash_kernel.so");
-        plan.environment.push_back("TEST_KERNELS=" + tests_dir() + "simcuda_test_kernels.so");
-        if (!card.file.empty()) plan.environment.push_back("SIMCUDA_CARD=" + card.file);
-        plan.log = log_;
-        const tierd::Fd out(::open(output_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-        plan.out = out.get();
-        return Process(plan);
-    }
-    const std::string output_;
-    const std::string log_;
-    Process process_;
-};
-
-std::vector<std::string> preloaded(std::vector<std::string> more) {
-    more.push_back("LD_PRELOAD=" + build_dir() + "/lib/libtierd_shim.so");
-    more.push_back("TIERD_LOG=info");
-    more.push_back(std::string("TIERD_MATCH=") + kMatch);
-    return more;
-}
-
-std::vector<std::string> under(const Daemon& daemon) {
-    return preloaded({"TIERD_SOCKET=" + daemon.socket()});
-}
-
-// The number before `what` in the line that the library writes at the end.
-uint64_t counted(const std::string& log, const std::string& what) {
-    size_t at = log.find("tierd-shim: card: ");
-    if (at == std::string::npos) return 0;
-    size_t word = log.find(what, at);
-    if (word == std::string::npos) return 0;
-    size_t begin = log.find_last_not_of("0123456789", word - 2) + 1;
-    return std::stoull(log.substr(begin));
-}
 
 struct Weights {
     std::string path;
     explicit Weights(const WorkDir& dir) : path(dir.file("model.weights")) { make_file(path, 7, 12 << 20); }
 };
 
-DaemonPlan sharing(const std::string& capacity) {
-    return {.budget = "64MiB", .config = "[hbm]\ncapacity = \"" + capacity + "\"\nslice_ms = 20\n"};
+std::string setting(const char* name, const char* otherwise) {
+    const char* value = std::getenv(name);
+    return value != nullptr ? value : otherwise;
 }
 
 constexpr const char* kAsExpected = "every byte as expected";
@@ -152,30 +62,70 @@ BOOST_AUTO_TEST_CASE(without_a_daemon_everything_is_the_drivers) {
 
 BOOST_AUTO_TEST_CASE(out_of_memory_and_queries_are_answered_as_the_driver_would) {
     WorkDir dir;
-    Card card{.memory = "64MiB", .file = {}};
-    Run plain = Program(dir, "plain", {"cuda_out_of_memory"}, card, {}).wait();
-    Run ours =
-        Program(dir, "ours", {"cuda_out_of_memory"}, card, preloaded({"TIERD_HBM_LIMIT=16777216"})).wait();
-    BOOST_TEST(plain.fine());
-    BOOST_TEST(ours.output == plain.output);
+    Card card{.memory = "66MiB", .file = {}};
+    Daemon daemon(dir, sharing("16MiB"));
+    for (const char* context : {"0", "4194304"}) {
+        Words more{std::string("SIMCUDA_CONTEXT_BYTES=") + context}, limited = more, leased = under(daemon);
+        limited.push_back("TIERD_HBM_LIMIT=16777216");
+        leased.insert(leased.end(), more.begin(), more.end());
+        Run plain = Program(dir, "plain", {"cuda_out_of_memory"}, card, more).wait();
+        Run limit = Program(dir, "limited", {"cuda_out_of_memory"}, card, preloaded(limited)).wait();
+        Run ours = Program(dir, "ours", {"cuda_out_of_memory"}, card, leased).wait();
+        BOOST_TEST(plain.fine());
+        BOOST_TEST(limit.output == plain.output);
+        BOOST_TEST(ours.output == plain.output);
+    }
 }
 
+BOOST_AUTO_TEST_CASE(a_tierd_that_hangs_holds_nobody_up) {
+    WorkDir dir;
+    Weights weights(dir);
+    Daemon daemon(dir, sharing("12MiB"));
+    Program one(dir, "one", {"cuda_sequences", "1", "60", weights.path}, {}, under(daemon));
+    BOOST_TEST(
+        comes_true([&] { return text_of(one.log()).find("shares the card out") != std::string::npos; }));
+    daemon.send(SIGSTOP);
+    Run run = one.wait();
+    BOOST_TEST(run.output.find(kAsExpected) != std::string::npos, run.output << run.log);
+    daemon.send(SIGCONT);
+}
+
+// Small chunks, so that a sequence costs milliseconds. TIERD_SEQUENCES=10000 runs as many at each size;
+// TIERD_SEQUENCES_FIRST is the seed of the first.
 BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_at_every_size_of_the_card) {
     WorkDir dir;
     Weights weights(dir);
-    for (const char* capacity : {"64MiB", "16MiB", "12MiB"}) {
+    std::string first = setting("TIERD_SEQUENCES_FIRST", "1"), count = setting("TIERD_SEQUENCES", "300");
+    for (const char* capacity : {"4MiB", "512KiB", "256KiB"}) {
         Daemon daemon(dir, sharing(capacity));
-        Run run = Program(dir, std::string("on-") + capacity, {"cuda_sequences", "1", "150", weights.path},
-                          {}, under(daemon))
+        Words environment = under(daemon);
+        environment.insert(environment.end(), {"SIMCUDA_GRANULARITY=64KiB", "TIERD_CUDA_CHUNK_BYTES=65536",
+                                               "TIERD_CUDA_MIN_BYTES=32768"});
+        Run run = Program(dir, std::string("on-") + capacity,
+                          {"cuda_sequences", first, count, weights.path, "32768"},
+                          {.memory = "16MiB", .file = {}}, environment)
                       .wait();
-        BOOST_TEST(run.output.find(kAsExpected) != std::string::npos, run.output << run.log);
-        BOOST_TEST(counted(run.log, "bytes deferred") > 1000000u, run.log);
-        if (capacity == std::string("12MiB")) {
+        BOOST_TEST_MESSAGE(capacity << ": " << run.output << run.log);
+        BOOST_TEST(run.output.find(kAsExpected) != std::string::npos,
+                   "replay the seed with TIERD_SEQUENCES=1 TIERD_SEQUENCES_FIRST=SEED\n"
+                       << run.output << run.log);
+        BOOST_TEST(counted(run.log, "bytes deferred") > 0u, run.log);
+        if (capacity != std::string("4MiB") && count != "1") {
             BOOST_TEST(counted(run.log, "dropped") > 0u, run.log);
             BOOST_TEST(counted(run.log, "saved, ") > 0u, run.log);
         }
         daemon.stop();
     }
+}
+
+BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_with_chunks_as_they_ship) {
+    WorkDir dir;
+    Weights weights(dir);
+    Daemon daemon(dir, sharing("12MiB"));
+    Run run = Program(dir, "large", {"cuda_sequences", "1", "40", weights.path}, {}, under(daemon)).wait();
+    BOOST_TEST(run.output.find(kAsExpected) != std::string::npos, run.output << run.log);
+    BOOST_TEST(counted(run.log, "dropped") > 0u, run.log);
+    BOOST_TEST(counted(run.log, "saved, ") > 0u, run.log);
 }
 
 BOOST_AUTO_TEST_CASE(eight_processes_take_turns_on_a_card_that_holds_a_quarter_of_them) {
@@ -192,8 +142,7 @@ BOOST_AUTO_TEST_CASE(eight_processes_take_turns_on_a_card_that_holds_a_quarter_o
             under(daemon)));
     uint64_t most_leased = 0, waits = 0;
     for (auto& program : programs) {
-        const Json tiers = daemon.get("/v1/tiers");
-        for (const Json& tier : tiers["tiers"])
+        for (const Json& tier : listed(daemon, "tiers"))
             if (tier["kind"] == "hbm") most_leased = std::max<uint64_t>(most_leased, tier["used_bytes"]);
         Run run = program->wait();
         BOOST_TEST(run.output.find(kAsExpected) != std::string::npos, run.output << run.log);

@@ -1,6 +1,7 @@
 // sequences.cc - random sequences of allocations, copies, launches and frees against a model of memory in this process.
 //
-//   sequences FIRST COUNT [WEIGHTS]      seeds FIRST to FIRST + COUNT - 1; WEIGHTS is a file that copies come from
+//   sequences FIRST COUNT [WEIGHTS [UNIT]]   seeds FIRST to FIRST + COUNT - 1; WEIGHTS is a file that copies come from;
+//                                            allocations are of 1 to 6 times UNIT bytes (1 MiB)
 //
 // A driver-API program: it knows nothing of the preloaded library, and must see the same bytes with it and without.
 // Prints the seed of the first sequence that reads a wrong byte, and what it had done; exit status 1.
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -31,16 +33,16 @@ void ok(CUresult result, const char* what) {
 struct Weights {
     const uint8_t* bytes = nullptr;
     size_t size = 0;
+    int fd = -1;
 
     explicit Weights(const char* path) {
-        int fd = ::open(path, O_RDONLY);
+        fd = ::open(path, O_RDONLY | O_CLOEXEC);
         struct stat st{};
         if (fd < 0 || ::fstat(fd, &st) != 0) std::exit(2);
         size = static_cast<size_t>(st.st_size);
         void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (mapped == MAP_FAILED) std::exit(2);
         bytes = static_cast<const uint8_t*>(mapped);
-        ::close(fd);
     }
     Weights() = default;
 };
@@ -59,10 +61,11 @@ struct Range {
 
 class Sequence {
   public:
-    Sequence(uint64_t seed, const Weights& weights, CUfunction scramble, CUstream stream)
-        : random_(seed), weights_(weights), scramble_(scramble), stream_(stream) {}
+    Sequence(uint64_t seed, const Weights& weights, size_t unit_bytes, CUfunction scramble, CUstream stream)
+        : random_(seed), weights_(weights), unit_bytes_(unit_bytes), scramble_(scramble), stream_(stream) {}
     ~Sequence() {
         while (!buffers_.empty()) release(buffers_.size() - 1);
+        if (bounce_ != nullptr) OK(cuMemFreeHost(bounce_));
     }
 
     bool run() {
@@ -79,7 +82,7 @@ class Sequence {
   private:
     bool step() {
         Buffer& buffer = buffers_[random_() % buffers_.size()];
-        switch (random_() % 9) {
+        switch (random_() % 11) {
             case 0:
                 if (buffers_.size() < 4) allocate();
                 return true;
@@ -102,6 +105,12 @@ class Sequence {
             case 7:
                 launch(buffer, buffers_[random_() % buffers_.size()]);
                 return true;
+            case 8:
+                if (weights_.size > 0) copy_read(buffer);
+                return true;
+            case 9:
+                if (weights_.size > 0) copy_there_and_back(buffer, buffers_[random_() % buffers_.size()]);
+                return true;
             default:
                 return verify(buffer, some(buffer));
         }
@@ -119,13 +128,13 @@ class Sequence {
         size_t size = buffer.bytes.size();
         if (random_() % 4 == 0) return {0, size};
         size_t begin = random_() % size;
-        size_t most = std::min<size_t>(size - begin, 1 << (8 + random_() % 14));
+        size_t most = std::min<size_t>(size - begin, (unit_bytes_ >> 12) << (random_() % 14));
         return {begin, 1 + random_() % most};
     }
 
     void allocate() {
         Buffer buffer;
-        buffer.bytes.resize((1 << 20) + random_() % (5 << 20));
+        buffer.bytes.resize(unit_bytes_ + random_() % (5 * unit_bytes_));
         buffer.known.resize(buffer.bytes.size());
         buffer.is_async = random_() % 3 == 0;
         if (buffer.is_async)
@@ -178,6 +187,40 @@ class Sequence {
         size_t from = random_() % (weights_.size - range.length + 1);
         tell("copy weights to", buffer, range);
         copy_to_card(buffer, range, weights_.bytes + from);
+    }
+
+    uint8_t* read_weights(size_t length) {
+        if (bounce_ == nullptr) OK(cuMemAllocHost_v2(&bounce_, 6 * unit_bytes_));
+        size_t from = random_() % (weights_.size - length + 1);
+        if (::pread(weights_.fd, bounce_, length, static_cast<off_t>(from)) != static_cast<ssize_t>(length))
+            std::exit(2);
+        return static_cast<uint8_t*>(bounce_);
+    }
+
+    // What was read from the file into a pinned buffer, and sometimes changed there.
+    void copy_read(Buffer& buffer) {
+        Range range = some(buffer);
+        range.length = std::min(range.length, weights_.size);
+        uint8_t* bytes = read_weights(range.length);
+        bool changed = random_() % 3 == 0;
+        if (changed) bytes[random_() % range.length] ^= 1;
+        tell(changed ? "copy what was read and changed to" : "copy what was read to", buffer, range);
+        copy_to_card(buffer, range, bytes);
+    }
+
+    // The pinned buffer holds the file's bytes when the second copy is asked for, and the card's when it is made.
+    void copy_there_and_back(Buffer& from, Buffer& to) {
+        if (&from == &to) return;
+        Range source = some(from), target = some(to);
+        size_t length = std::min({source.length, target.length, weights_.size});
+        tell("copy out of", from, source);
+        tell("     back to", to, target);
+        uint8_t* bytes = read_weights(length);
+        OK(cuMemcpyDtoHAsync_v2(bytes, from.address + source.begin, length, stream_));
+        OK(cuMemcpyHtoDAsync_v2(to.address + target.begin, bytes, length, stream_));
+        OK(cuStreamSynchronize(stream_));
+        std::memcpy(to.bytes.data() + target.begin, from.bytes.data() + source.begin, length);
+        std::memcpy(to.known.data() + target.begin, from.known.data() + source.begin, length);
     }
 
     void set(Buffer& buffer) {
@@ -235,10 +278,12 @@ class Sequence {
 
     std::mt19937_64 random_;
     const Weights& weights_;
+    const size_t unit_bytes_;
     CUfunction scramble_;
     CUstream stream_;
     std::vector<Buffer> buffers_;
     std::string story_;
+    void* bounce_ = nullptr;
 };
 
 }  // namespace
@@ -247,6 +292,8 @@ int main(int argc, char** argv) {
     if (argc < 3) return 2;
     uint64_t first = std::strtoull(argv[1], nullptr, 10), count = std::strtoull(argv[2], nullptr, 10);
     Weights weights = argc > 3 ? Weights(argv[3]) : Weights();
+    size_t unit_bytes = argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 1 << 20;
+    if (unit_bytes < 4096) return 2;
     CUcontext context = nullptr;
     CUmodule module = nullptr;
     CUfunction scramble = nullptr;
@@ -258,7 +305,7 @@ int main(int argc, char** argv) {
     OK(cuModuleGetFunction(&scramble, module, "scramble"));
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     for (uint64_t seed = first; seed < first + count; seed++) {
-        Sequence sequence(seed, weights, scramble, stream);
+        Sequence sequence(seed, weights, unit_bytes, scramble, stream);
         if (sequence.run()) continue;
         std::printf("seed %llu\n%s", static_cast<unsigned long long>(seed), sequence.story().c_str());
         return 1;

@@ -20,7 +20,7 @@ CardWord word_for(const std::vector<CardWord>& words, uint64_t lease) {
 }
 
 struct TwoLeases {
-    CardBook book{10, kSlice};
+    CardBook book{10, 12, kSlice};  // the capacity, and the card
     TwoLeases() {
         book.open(1);
         book.open(2);
@@ -83,7 +83,8 @@ BOOST_AUTO_TEST_CASE(who_waits_is_asked_before_who_works) {
 
 BOOST_AUTO_TEST_CASE(what_others_have_pinned_is_not_promised) {
     want(1, 6, 0);
-    want(2, 10, 1);
+    BOOST_TEST(book.want(2, 1, 10, 1));
+    book.settle(1);
     auto words = holds(1, 5, 5, 2);
     BOOST_TEST(word_for(words, 2).lease_bytes == 5u);
     BOOST_TEST(word_for(words, 2).most_bytes == 5u);
@@ -105,17 +106,49 @@ BOOST_AUTO_TEST_CASE(numbers_that_make_no_sense_are_refused) {
     BOOST_TEST(book.leases().at(1).lease_bytes == 4u);
 }
 
+BOOST_AUTO_TEST_CASE(a_launch_that_needs_more_than_the_capacity_overdraws_when_nobody_else_has_anything) {
+    auto words = want(1, 11, 0);
+    BOOST_TEST(word_for(words, 1).lease_bytes == 11u);
+    BOOST_TEST(book.leases().at(1).overdrafts == 1u);
+    // The next who wants some asks it back.
+    words = want(2, 4, 10);
+    BOOST_TEST(word_for(words, 1).reclaim);
+    BOOST_TEST(word_for(words, 1).lease_bytes == 6u);
+    BOOST_TEST(word_for(holds(1, 6, 0, 200), 2).lease_bytes == 4u);
+}
+
+BOOST_AUTO_TEST_CASE(an_overdraft_waits_until_the_others_have_only_what_they_pinned) {
+    want(1, 6, 0);
+    auto words = want(2, 11, 1);
+    BOOST_TEST(word_for(words, 1).reclaim);
+    BOOST_TEST(word_for(words, 1).lease_bytes == 0u);
+    words = holds(1, 1, 1, 2);  // it has pinned one
+    BOOST_TEST(word_for(words, 2).lease_bytes == 11u);
+    BOOST_TEST(word_for(words, 2).utmost_bytes == 11u);
+}
+
+BOOST_AUTO_TEST_CASE(what_the_card_itself_has_not_is_not_granted) {
+    BOOST_TEST(word_for(want(1, 100, 0), 1).lease_bytes == 12u);
+}
+
+BOOST_AUTO_TEST_CASE(only_what_the_next_launch_needs_is_overdrawn) {
+    BOOST_TEST(book.want(1, 3, 12, 0));
+    BOOST_TEST(word_for(book.settle(0), 1).lease_bytes == 10u);
+}
+
 BOOST_AUTO_TEST_CASE(in_any_order_of_events_the_card_is_never_promised_twice_and_everybody_has_his_turn) {
+    constexpr uint64_t kCapacity = 64, kTotal = 72;
     std::mt19937_64 random(3);
-    CardBook card(64, kSlice);
+    CardBook card(kCapacity, kTotal, kSlice);
     std::map<uint64_t, uint64_t> told;  // what each process believes
     std::map<uint64_t, std::vector<uint64_t>> orders;
-    uint64_t grants = 0, now = 0;
+    uint64_t grants = 0, overdrawn = 0, now = 0;
     for (uint64_t n = 1; n <= 6; n++) card.open(n);
     for (int step = 0; step < 20000; step++) {
         uint64_t n = 1 + random() % 6;
         if (orders[n].empty()) {
-            if (card.position_of(n) == 0) BOOST_TEST(card.want(n, 1, 1 + random() % 80, now));
+            uint64_t want = 1 + random() % 80, need = random() % 8 == 0 ? want : 1;
+            if (card.position_of(n) == 0) BOOST_TEST(card.want(n, need, want, now));
         } else {
             told[n] = std::min(told[n], orders[n].front());
             orders[n].erase(orders[n].begin());
@@ -129,12 +162,19 @@ BOOST_AUTO_TEST_CASE(in_any_order_of_events_the_card_is_never_promised_twice_and
                 told[word.lease] = word.lease_bytes;
             }
         }
-        uint64_t believed = 0;
-        for (auto& [number, bytes] : told) believed += bytes;
-        BOOST_REQUIRE(believed <= 64u);
-        BOOST_REQUIRE(card.leased_bytes() <= 64u);
+        uint64_t believed = 0, most = 0;
+        for (auto& [number, bytes] : told) {
+            believed += bytes;
+            most = std::max(most, bytes);
+        }
+        // Beyond the capacity only one has anything, and never more than there is.
+        BOOST_REQUIRE((believed <= kCapacity || believed == most));
+        BOOST_REQUIRE((card.leased_bytes() <= kCapacity || card.leased_bytes() == most));
+        BOOST_REQUIRE(believed <= kTotal);
+        overdrawn += believed > kCapacity ? 1 : 0;
     }
     BOOST_TEST(grants > 1000u);
+    BOOST_TEST(overdrawn > 100u);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

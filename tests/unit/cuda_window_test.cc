@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "cuda_shim/cuda/ahead.h"
 #include "cuda_shim/cuda/hash.h"
 
 using namespace tierd::shim::cuda;
@@ -115,6 +116,29 @@ BOOST_AUTO_TEST_CASE(the_hash_sees_any_changed_bit_and_any_two_words_that_change
     BOOST_TEST((hash_words(key, words.data(), words.size()) == before));
     HashKey other{{random(), random()}};
     BOOST_TEST(!(hash_words(other, words.data(), words.size()) == before));
+}
+
+BOOST_AUTO_TEST_CASE(who_followed_last_time_is_expected_next) {
+    Ahead ahead;
+    for (int i = 0; i < 3; i++) window.allocate(kChunkBytes);
+    BOOST_TEST(ahead.expected(window, 1) == kNone);
+    for (uint32_t row : {0u, 1u, 2u, 0u}) ahead.learn(window, row);
+    BOOST_TEST(ahead.expected(window, 5) == 1u);
+    ahead.learn(window, 1);
+    BOOST_TEST(ahead.expected(window, 6) == 2u);
+    window.release(2);
+    BOOST_TEST(ahead.expected(window, 7) == kNone);
+}
+
+BOOST_AUTO_TEST_CASE(nothing_is_expected_for_a_while_where_guesses_were_wrong) {
+    Ahead ahead;
+    for (int i = 0; i < 2; i++) window.allocate(kChunkBytes);
+    for (uint32_t row : {0u, 1u, 0u}) ahead.learn(window, row);
+    for (uint32_t i = 0; i < Ahead::kRound; i++) ahead.outcome(i < Ahead::kEnough, 10);
+    BOOST_TEST(ahead.expected(window, 11) == 1u);
+    for (uint32_t i = 0; i < Ahead::kRound; i++) ahead.outcome(i + 1 < Ahead::kEnough, 20);
+    BOOST_TEST(ahead.expected(window, 21) == kNone);
+    BOOST_TEST(ahead.expected(window, 20 + Ahead::kPauseCalls) == 1u);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

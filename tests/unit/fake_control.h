@@ -107,9 +107,9 @@ class FakeControl : public Control {
         expert.heat = 12.5;
         expert.samples = 40;
         hottest = {expert};
-        extents = {{0, 2 * kMiB, -1, -1, "embedding", 1, true, 3.5, 9},
-                   {2 * kMiB, 2 * kMiB, 0, -1, "attention", 1, true, 80.0, 30},
-                   {4 * kMiB, 2 * kMiB, 1, 3, "expert", 0, false, 0.0, 0}};
+        extents = {{0, 2 * kMiB, -1, -1, "embedding", 1, true, 3.5, 9, kNoNode, {"hbm0"}},
+                   {2 * kMiB, 2 * kMiB, 0, -1, "attention", 1, true, 80.0, 30, kNoNode, {"hbm0"}},
+                   {4 * kMiB, 2 * kMiB, 1, 3, "expert", 0, false, 0.0, 0, kNoNode, {"hbm0"}}};
         work = {5, "preload gemma.gguf", 0, 4 * kGiB, false, ""};
     }
 

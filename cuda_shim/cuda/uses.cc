@@ -1,0 +1,78 @@
+#include "cuda_shim/cuda/uses.h"
+
+#include "cuda_shim/cuda/current.h"
+#include "cuda_shim/cuda/gate.h"
+
+namespace tierd::shim::cuda {
+
+namespace {
+enum : uint32_t { kFree, kBegun, kRecorded, kFailed };
+
+uint64_t key_of(CUstream stream) {
+    return stream == CU_STREAM_PER_THREAD ? reinterpret_cast<uint64_t>(&this_mark)
+                                          : reinterpret_cast<uint64_t>(stream);
+}
+}  // namespace
+
+bool Uses::prepare(CUcontext context) {
+    context_ = context;
+    for (Slot& one : slots_)
+        if (TIERD_REAL(cuEventCreate)(&one.event, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS) return false;
+    return true;
+}
+
+// Waits for the call that had it last, where that runs.
+bool Uses::is_free(Slot& slot) const {
+    uint32_t state = __atomic_load_n(&slot.state, __ATOMIC_ACQUIRE);
+    if (state != kRecorded) return state == kFree;
+    Current current(context_);
+    return TIERD_REAL(cuEventSynchronize)(slot.event) == CUDA_SUCCESS;
+}
+
+uint64_t Uses::begin(Window& window, const Reach& reach, CUstream stream) {
+    Slot& mine = slot(next_);
+    if (reach.everything || !is_free(mine)) {
+        unseen();
+        return 0;
+    }
+    uint64_t ticket = next_++;
+    mine.stream = stream;
+    mine.key = key_of(stream);
+    __atomic_store_n(&mine.state, kBegun, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < reach.count; i++) {
+        Allocation& allocation = window.allocation(reach.parts[i].allocation);
+        // An event on this stream says nothing of the other.
+        if (may_run(allocation.ticket) && slot(allocation.ticket).key != mine.key) allocation.shared = ticket;
+        allocation.ticket = ticket;
+    }
+    return ticket;
+}
+
+void Uses::launched(uint64_t ticket) {
+    Slot& mine = slot(ticket);
+    bool recorded = TIERD_REAL(cuEventRecord)(mine.event, mine.stream) == CUDA_SUCCESS;
+    __atomic_store_n(&mine.state, recorded ? kRecorded : kFailed, __ATOMIC_RELEASE);
+}
+
+CUresult Uses::wait_for(const Window& window, const uint32_t* chunks, uint32_t count) {
+    bool whole = unseen_;
+    for (uint32_t i = 0; i < count && !whole; i++) {
+        const Allocation& allocation = window.allocation(window.chunk(chunks[i]).owner);
+        if (!may_run(allocation.ticket)) continue;
+        const Slot& last = slot(allocation.ticket);
+        whole = may_run(allocation.shared) || __atomic_load_n(&last.state, __ATOMIC_ACQUIRE) != kRecorded;
+        if (whole) break;
+        if (CUresult result = TIERD_REAL(cuEventSynchronize)(last.event); result != CUDA_SUCCESS)
+            return result;
+    }
+    if (!whole) return CUDA_SUCCESS;
+    CUresult result = TIERD_REAL(cuCtxSynchronize)();
+    if (result != CUDA_SUCCESS) return result;
+    whole_waits_++;
+    floor_ = next_;
+    unseen_ = false;
+    for (Slot& one : slots_) __atomic_store_n(&one.state, kFree, __ATOMIC_RELAXED);
+    return CUDA_SUCCESS;
+}
+
+}  // namespace tierd::shim::cuda
