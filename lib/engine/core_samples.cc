@@ -199,7 +199,8 @@ void Core::account_hints() {
     round_hints_ = round_faults_ = 0;
 }
 
-// Which extents the run, just mapped by huge entries, is made of.
+// Which extents the run, just mapped by huge entries, is made of. A page of them that was hinted meanwhile is mapped again, and
+// its touch would be awaited for ever.
 void Core::note_huge(uint64_t number, AddressRange run) {
     Client* client = find_client(number);
     for (uint64_t at = run.address; client != nullptr && at < run.address + run.length_bytes;
@@ -207,6 +208,7 @@ void Core::note_huge(uint64_t number, AddressRange run) {
         const Region* region = client->find(at);
         if (region == nullptr) continue;
         ExtentId id = region->file->extent_at(region->offset_bytes + (at - region->address));
+        if (heat_.hinted(id)) heat_.cover(id, monotonic_ns());
         if (huge_.size() <= id) huge_.resize(table_.size());
         if (table_[id].state == TIERD_EXTENT_RESIDENT) huge_[id] = true;
     }
