@@ -110,6 +110,7 @@ class Card {
     CUresult take_memory(uint32_t chunk, const Reach& keep, bool patient);
     CUresult fill(uint32_t chunk);
     CUresult copy_pieces(uint32_t chunk, Stage& stage);
+    CUresult read_piece(const Piece& piece, char* into);
     CUresult start_hash(uint32_t chunk, CUdeviceptr sums);
     CUresult wait_for_fills(const Waiting& waiting);
     uint32_t evict(uint32_t chunks, const Reach& keep);

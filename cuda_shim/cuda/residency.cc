@@ -203,21 +203,27 @@ CUresult Card::fill(uint32_t index) {
 
 // Neighbouring pieces go over in one copy.
 CUresult Card::copy_pieces(uint32_t index, Stage& stage) {
-    Sources& sources = shim().sources;
     CUdeviceptr address = window.address_of(index);
     for (uint32_t row = window.chunk(index).pieces; row != kNone; row = window.piece(row).next) {
         const Piece& piece = window.piece(row);
-        if (!sources.unchanged(piece.file)) {
-            log_info()
-                << "a weight file changed after it was loaded: what the engine loaded can't be had again";
-            return CUDA_ERROR_FILE_NOT_FOUND;
-        }
-        ::memcpy(stage.buffer + piece.begin, sources.bytes(piece.file, piece.offset_bytes), piece.length);
+        if (CUresult result = read_piece(piece, stage.buffer + piece.begin); result != CUDA_SUCCESS)
+            return result;
         CUresult result = TIERD_REAL(cuMemcpyHtoDAsync_v2)(address + piece.begin, stage.buffer + piece.begin,
                                                            piece.length, fills_);
         if (result != CUDA_SUCCESS) return result;
         counters.bytes_from_files += piece.length;
     }
+    return CUDA_SUCCESS;
+}
+
+// Its bytes, if they are still those that were loaded.
+CUresult Card::read_piece(const Piece& piece, char* into) {
+    Sources& sources = shim().sources;
+    if (!sources.unchanged(piece.file)) {
+        log_info() << "a weight file changed after it was loaded: what the engine loaded can't be had again";
+        return CUDA_ERROR_FILE_NOT_FOUND;
+    }
+    ::memcpy(into, sources.bytes(piece.file, piece.offset_bytes), piece.length);
     return CUDA_SUCCESS;
 }
 

@@ -83,16 +83,10 @@ CUresult Card::bring_managed(uint32_t index) {
 }
 
 CUresult Card::write_pieces(uint32_t index) {
-    Sources& sources = shim().sources;
     auto* home = reinterpret_cast<char*>(window.address_of(index));
     for (uint32_t row = window.chunk(index).pieces; row != kNone; row = window.piece(row).next) {
         const Piece& piece = window.piece(row);
-        if (!sources.unchanged(piece.file)) {
-            log_info()
-                << "a weight file changed after it was loaded: what the engine loaded can't be had again";
-            return CUDA_ERROR_FILE_NOT_FOUND;
-        }
-        ::memcpy(home + piece.begin, sources.bytes(piece.file, piece.offset_bytes), piece.length);
+        if (CUresult result = read_piece(piece, home + piece.begin); result != CUDA_SUCCESS) return result;
         counters.bytes_from_files += piece.length;
     }
     window.forget_pieces(index);
