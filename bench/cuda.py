@@ -164,13 +164,7 @@ def main():
             print(trouble, file=sys.stderr)
             return 1
     facts = {"commit": machine.commit(), "machine": machine.describe(build), "versions": versions}
-    targets = [options.out] + ([machine.ROOT / "docs" / "results"] if options.record else [])
-    for target in targets:
-        rows.write(target / "cuda.json", "cuda", facts, results)
-    if options.record:
-        text = f"# Cards\n\nMeasured at commit {facts['commit']} by `make bench-cuda`, on the simulated card.\n\n{rows.table(results)}\n"
-        (machine.ROOT / "docs" / "results" / "cuda.md").write_text(text)
-    print(rows.table(results))
+    rows.publish("cuda", facts, results, options.out, machine.RESULTS if options.record else None, "Cards", ", on the simulated card")
     return 0
 
 

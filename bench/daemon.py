@@ -23,7 +23,8 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Tierd:
-    """Runs from __enter__ to __exit__. Files of its own lie in a temporary folder; `state` outlives it (learned orders)."""
+    """Runs from __enter__ to __exit__. Files of its own lie in a temporary folder; `state` outlives it (learned orders).
+    `cgroup` None: it stays in the caller's."""
 
     def __init__(self, programs, cgroup, budget_bytes, state, options=()):
         self.programs, self.cgroup, self.budget_bytes = pathlib.Path(programs), cgroup, budget_bytes
@@ -38,7 +39,7 @@ class Tierd:
                    str(self.budget_bytes), "--state-dir", self.state, "--ready-fd", str(ready_end),
                    "--log-level", "warning", *self.options]
         self.process = subprocess.Popen([str(word) for word in command], pass_fds=[ready_end],
-                                        preexec_fn=self.cgroup.enter)
+                                        preexec_fn=self.cgroup.enter if self.cgroup else None)
         os.close(ready_end)
         with os.fdopen(ready) as line:
             if not line.readline():

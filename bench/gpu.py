@@ -135,17 +135,12 @@ class Card:
         return kept | self.settings, stats
 
 
-class NoCgroup:
-    def enter(self):
-        pass
-
-
 def tierd(card, folder, capacity_bytes, models):
     """A daemon that leases out so much of the card, and has room for these files in the machine's memory."""
     config = folder / "tierd.toml"
     config.write_text(f'[hbm]\ncapacity = "{capacity_bytes // MIB}MiB"\nslice_ms = 100\n')
     budget_bytes = sum(model.stat().st_size for model in models) * 5 // 4 + 64 * MIB
-    return Tierd(card.build / "bin", NoCgroup(), budget_bytes, folder / "state", ["--config", config])
+    return Tierd(card.build / "bin", None, budget_bytes, folder / "state", ["--config", config])
 
 
 def make_model(card, path, layers, width):
@@ -155,6 +150,15 @@ def make_model(card, path, layers, width):
     subprocess.run([program, path, "--make-layers", str(layers), "--make-width", str(width), "--reference", "--repeat", "0"],
                    env=environment, check=True)
     return path
+
+
+def reference(card, model, request):
+    """The checksum that the processor computes for these layers [first, last)."""
+    environment, _ = card.environment()
+    command = [card.build / "simcuda" / "mini_infer", model, "--reference", "--serve"]
+    said = subprocess.run(command, input=f"{request[0]} {request[1]} 1\n", env=environment, check=True, text=True,
+                          capture_output=True)
+    return said.stdout.split()[1]
 
 
 class Engine:

@@ -11,6 +11,7 @@ import platform
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
 MADV_POPULATE_WRITE = 23  # Linux 5.14; Python has no name for it
 HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
 PACKAGES = ["xllamacpp", "safetensors", "numpy", "torch", "runai-model-streamer", "fastsafetensors"]

@@ -33,11 +33,6 @@ capacity = "1GiB"
 """
 
 
-class NoCgroup:
-    def enter(self):
-        pass
-
-
 def engine_cpu_s(pid):
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
         if (task / "comm").read_text().strip() == "tierd-engine":
@@ -80,7 +75,7 @@ def measure(folder, config):
         os.truncate(files[-1], FILE_BYTES)
     options = ["--config", folder / "tierd.toml"]
     results = []
-    with daemon.Tierd(BUILD / "bin", NoCgroup(), 512 << 20, folder / "state", options) as tierd:
+    with daemon.Tierd(BUILD / "bin", None, 512 << 20, folder / "state", options) as tierd:
         empty_bytes = own_memory_bytes(tierd.process.pid)
         environment = os.environ | {"TIERD_SOCKET": str(tierd.session), "TIERD_MATCH": "*.weights",
                                     "LD_PRELOAD": str(BUILD / "lib" / "libtierd_shim.so")}

@@ -60,13 +60,7 @@ def main():
     except (OSError, subprocess.CalledProcessError) as trouble:
         print(trouble, file=sys.stderr)
         return 1
-    targets = [options.out] + ([machine.ROOT / "docs" / "results"] if options.record else [])
-    for folder in targets:
-        rows.write(folder / "policy.json", "policy", facts, results)
-    if options.record:
-        text = f"# Policies\n\nMeasured at commit {facts['commit']} by `make bench-policy`.\n\n{rows.table(results)}\n"
-        (machine.ROOT / "docs" / "results" / "policy.md").write_text(text)
-    print(rows.table(results))
+    rows.publish("policy", facts, results, options.out, machine.RESULTS if options.record else None, "Policies")
     return 0
 
 

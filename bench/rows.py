@@ -30,6 +30,16 @@ def write(path, bench, facts, results):
     path.write_text(json.dumps({"bench": bench, **facts, "results": results}, indent=1) + "\n")
 
 
+def publish(bench, facts, results, folder, record_in=None, title="", how=""):
+    """Writes FOLDER/BENCH.json and prints the table; with `record_in` keeps the same there, with a page of that title."""
+    for target in [folder] + ([record_in] if record_in else []):
+        write(target / f"{bench}.json", bench, facts, results)
+    if record_in:
+        text = f"# {title}\n\nMeasured at commit {facts['commit']} by `make bench-{bench}`{how}.\n\n{table(results)}\n"
+        (record_in / f"{bench}.md").write_text(text)
+    print(table(results))
+
+
 def table(results):
     """Markdown, for people."""
     lines = ["| row | metric | tierd | peer | its value | ratio | runs | spread | note |",

@@ -26,11 +26,6 @@ SLICE = 256 << 10  # of an expert, about
 SOURCES = ("pebs", "ibs", "hint", "damon", "idle", "spe")
 
 
-class NoCgroup:
-    def enter(self):
-        pass
-
-
 class Reader:
     """The reader under one tierd, from the moment when all of its file is in memory."""
 
@@ -97,7 +92,7 @@ class Run:
     def tierd(self, source):
         config = self.folder / f"{source}.toml"
         config.write_text(f'[sample]\nsource = "{source}"\n[memory]\nextent = "{self.extent_bytes >> 10}KiB"\n')
-        return Tierd(self.options.build / "bin", NoCgroup(), (self.options.extents + 64) * (2 << 20), self.folder / "state",
+        return Tierd(self.options.build / "bin", None, (self.options.extents + 64) * (2 << 20), self.folder / "state",
                      ["--config", str(config), "--huge-pages", "thp"])
 
     def heat(self, tierd):

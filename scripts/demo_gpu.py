@@ -11,7 +11,6 @@ import json
 import pathlib
 import shutil
 import statistics
-import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -67,16 +66,9 @@ class Demo:
         self.card.leave((int(self.model_bytes * 1.3) + contexts_bytes) // gpu.CHUNK * gpu.CHUNK)
         self.capacity_bytes = int(self.model_bytes * 1.2) // gpu.CHUNK * gpu.CHUNK
         self.whole, self.part = (0, self.layers), (0, self.tenth)
-        self.expected = {request: self.reference(request) for request in (self.whole, self.part)}
+        self.expected = {request: gpu.reference(self.card, self.models[0], request) for request in (self.whole, self.part)}
         print(f"{MODELS} models of {mib(self.model_bytes)}, {mib(self.card.memory()[0])} of the card free, {mib(contexts_bytes)} of it for contexts: "
               "it fits one\n")
-
-    def reference(self, request):
-        environment, _ = self.card.environment()
-        command = [self.card.build / "simcuda" / "mini_infer", self.models[0], "--reference", "--serve"]
-        said = subprocess.run(command, input=f"{request[0]} {request[1]} 1\n", env=environment, check=True, text=True,
-                              capture_output=True)
-        return said.stdout.split()[1]
 
     def plain_kept(self):
         """Every model loaded at the start and kept, as an engine with memory enough would."""

@@ -48,14 +48,7 @@ class Check:
         shutil.copyfile(*self.models)
         self.model_bytes = self.models[0].stat().st_size
         self.whole, self.tenth = (0, self.layers), (0, max(1, self.layers // 10))
-        self.expected = {request: self.reference(request) for request in (self.whole, self.tenth)}
-
-    def reference(self, request):
-        environment, _ = self.card.environment()
-        command = [self.card.build / "simcuda" / "mini_infer", self.models[0], "--reference", "--serve"]
-        said = subprocess.run(command, input=f"{request[0]} {request[1]} 1\n", env=environment, check=True, text=True,
-                              capture_output=True)
-        return said.stdout.split()[1]
+        self.expected = {request: gpu.reference(self.card, self.models[0], request) for request in (self.whole, self.tenth)}
 
     def engine(self, *arguments, **options):
         engine = gpu.Engine(self.card, *arguments, **options)
