@@ -14,15 +14,6 @@ std::string engine(const std::string& name) {
     return build_dir() + "/simcuda/" + name;
 }
 
-// The checksums among what a program printed.
-Words sums_of(const std::string& output) {
-    std::istringstream said(output);
-    Words sums;
-    for (std::string word; said >> word;)
-        if (word == "checksum" && said >> word) sums.push_back(word);
-    return sums;
-}
-
 struct Way {
     const char* name;
     const char* program;
@@ -55,7 +46,7 @@ struct Model {
                            "--reference", "--repeat", "3"},
                           {}, {})
                       .wait();
-        expected = sums_of(run.output);
+        expected = checksums_of(run.output);
     }
     Words command(const Way& way, int repeat = 3) const {
         Words argv{engine(way.program), path};
@@ -65,7 +56,7 @@ struct Model {
     }
     // Every request's checksum is that of the host; the requests go round.
     void check(const Run& run, int repeat = 3) const {
-        Words sums = sums_of(run.output);
+        Words sums = checksums_of(run.output);
         BOOST_TEST_CONTEXT(run.output << run.log) {
             BOOST_TEST(run.fine());
             BOOST_TEST(sums.size() == static_cast<size_t>(repeat));
@@ -151,10 +142,10 @@ class Serving {
         std::string line = "0 12 1\n";
         BOOST_REQUIRE(::write(pipe_.to.get(), line.data(), line.size()) == static_cast<ssize_t>(line.size()));
         asked_++;
-        return comes_true([&] { return sums_of(text_of(program_.output())).size() >= asked_; }, 60);
+        return comes_true([&] { return checksums_of(text_of(program_.output())).size() >= asked_; }, 60);
     }
     Program& program() { return program_; }
-    Words sums() const { return sums_of(text_of(program_.output())); }
+    Words sums() const { return checksums_of(text_of(program_.output())); }
     Run finish() {
         pipe_.to.reset();
         return program_.wait();
@@ -186,7 +177,7 @@ BOOST_AUTO_TEST_CASE(an_idle_engine_gives_way_long_before_its_slice_is_over_and_
     BOOST_TEST(idle.ask());
     Run run = idle.finish();
     BOOST_TEST(run.fine());
-    BOOST_TEST(sums_of(run.output) == (Words{model.expected[0], model.expected[0]}),
+    BOOST_TEST(checksums_of(run.output) == (Words{model.expected[0], model.expected[0]}),
                boost::test_tools::per_element());
 }
 

@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include <fstream>
 #include <sstream>
 
 #include "tests/integration/harness.h"
@@ -20,13 +19,6 @@ inline std::string tests_dir() {
     return build_dir() + "/tests/";
 }
 
-inline std::string text_of(const std::string& path) {
-    std::ifstream in(path);
-    std::stringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
-
 struct Run {
     int status = 0;
     std::string output;
@@ -34,6 +26,15 @@ struct Run {
 
     bool fine() const { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
 };
+
+// The checksums among what a program printed.
+inline Words checksums_of(const std::string& output) {
+    Words sums;
+    std::istringstream said(output);
+    for (std::string word; said >> word;)
+        if (word == "checksum" && said >> word) sums.push_back(word);
+    return sums;
+}
 
 struct Card {
     std::string memory = "256MiB";

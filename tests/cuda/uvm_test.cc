@@ -1,47 +1,25 @@
 // uvm_test.cc - where elastic memory is managed memory (TIERD_CUDA=uvm), programs see the same bytes, kernels find what they
 // touch on the card, weights go home without a transfer, and no more is asked for than the card has free. Simulated card.
 #define BOOST_TEST_MODULE uvm
-#include <fcntl.h>
-#include <sys/wait.h>
-
 #include <boost/test/unit_test.hpp>
 #include <fstream>
-#include <sstream>
 
-#include "tests/integration/harness.h"
+#include "tests/cuda/program.h"
 
 using namespace tierd::itest;
 
 namespace {
 
-using Words = std::vector<std::string>;
-
 constexpr uint64_t kMiB = 1 << 20;
 
-std::string text_of(const std::string& path) {
-    std::ifstream in(path);
-    std::stringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
-
-struct Run {
-    int status = 0;
-    std::string output, log;
+struct ManagedRun : Run {
     Json stats;
 
-    bool fine() const { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
-    Words checksums() const {
-        Words sums;
-        std::istringstream said(output);
-        for (std::string word; said >> word;)
-            if (word == "checksum" && said >> word) sums.push_back(word);
-        return sums;
-    }
+    Words checksums() const { return checksums_of(output); }
 };
 
 // A program of the build on a simulated card of 64 MiB, 8 of which its context takes.
-Run run(const WorkDir& dir, Words command, Words more = {}) {
+ManagedRun run(const WorkDir& dir, Words command, Words more = {}) {
     command[0] = build_dir() + "/" + command[0];
     std::string out = dir.file("out"), log = dir.file("log"), stats = dir.file("stats");
     Process::Plan plan{.argv = command, .environment = more, .log = log};
@@ -54,7 +32,7 @@ Run run(const WorkDir& dir, Words command, Words more = {}) {
     std::ofstream(log).close();
     const tierd::Fd to(::open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     plan.out = to.get();
-    Run result;
+    ManagedRun result;
     result.status = Process(plan).wait();
     result.output = text_of(out);
     result.log = text_of(log);
@@ -62,13 +40,14 @@ Run run(const WorkDir& dir, Words command, Words more = {}) {
     return result;
 }
 
-Words under(const Daemon& daemon) {
-    return {"LD_PRELOAD=" + build_dir() + "/lib/libtierd_shim.so", "TIERD_CUDA=uvm", "TIERD_LOG=info",
-            std::string("TIERD_MATCH=") + kMatch, "TIERD_SOCKET=" + daemon.socket()};
+Words managed_under(const Daemon& daemon) {
+    return preloaded({"TIERD_CUDA=uvm", "TIERD_SOCKET=" + daemon.socket()});
 }
 
-DaemonPlan sharing(const std::string& capacity) {
-    return {.budget = "128MiB", .config = "[hbm]\ncapacity = \"" + capacity + "\"\nslice_ms = 20\n"};
+DaemonPlan roomy(const std::string& capacity) {
+    DaemonPlan plan = sharing(capacity);
+    plan.budget = "128MiB";
+    return plan;
 }
 
 // 8 layers of 4 MiB, and what the processor computes of them.
@@ -80,17 +59,17 @@ struct Model {
                          .checksums();
 };
 
-Run ask(const Model& model, const Daemon& daemon, Words command) {
+ManagedRun ask(const Model& model, const Daemon& daemon, Words command) {
     command.insert(command.begin() + 1, model.path);
     command.insert(command.end(), {"--repeat", "3"});
-    Run result = run(model.dir, command, under(daemon));
+    ManagedRun result = run(model.dir, command, managed_under(daemon));
     BOOST_TEST(result.checksums() == model.expected, boost::test_tools::per_element());
     BOOST_TEST_CONTEXT(result.log) BOOST_REQUIRE(result.fine());
     BOOST_TEST(result.log.find("bytes deferred") != std::string::npos, result.log);
     return result;
 }
 
-uint64_t count_of(const Run& run, const char* what) {
+uint64_t count_of(const ManagedRun& run, const char* what) {
     return run.stats[what];
 }
 
@@ -99,7 +78,7 @@ uint64_t count_of(const Run& run, const char* what) {
 BOOST_AUTO_TEST_CASE(every_way_to_load_and_run_gives_the_same_checksum) {
     Model model;
     BOOST_REQUIRE(model.expected.size() == 3u);
-    Daemon daemon(model.dir, sharing("56MiB"));
+    Daemon daemon(model.dir, roomy("56MiB"));
     for (Words way :
          {Words{"--load", "pytorch"}, Words{"--load", "llama"}, Words{"--graph"}, Words{"--pool"}}) {
         way.insert(way.begin(), "simcuda/mini_infer");
@@ -110,8 +89,8 @@ BOOST_AUTO_TEST_CASE(every_way_to_load_and_run_gives_the_same_checksum) {
 
 BOOST_AUTO_TEST_CASE(kernels_find_what_they_touch_on_the_card_and_weights_go_home_without_a_transfer) {
     Model model;
-    Daemon daemon(model.dir, sharing("20MiB"));  // of 33 MiB of weights
-    Run result =
+    Daemon daemon(model.dir, roomy("20MiB"));  // of 33 MiB of weights
+    ManagedRun result =
         ask(model, daemon, {"simcuda/mini_driver", "--ptx", build_dir() + "/simcuda/mini_kernels.ptx"});
     BOOST_TEST(count_of(result, "managed_faults") == 0u);
     BOOST_TEST(count_of(result, "peak_bytes") <= (8 + 20 + 1) * kMiB);
@@ -122,12 +101,12 @@ BOOST_AUTO_TEST_CASE(kernels_find_what_they_touch_on_the_card_and_weights_go_hom
 
 BOOST_AUTO_TEST_CASE(no_more_managed_memory_is_asked_for_than_the_card_has_free) {
     Model model;
-    Daemon daemon(model.dir, sharing("56MiB"));
-    Run result = ask(model, daemon, {"simcuda/mini_infer", "--load", "pytorch"});
+    Daemon daemon(model.dir, roomy("56MiB"));
+    ManagedRun result = ask(model, daemon, {"simcuda/mini_infer", "--load", "pytorch"});
     BOOST_TEST(count_of(result, "managed_most_bytes") > 32 * kMiB);
     BOOST_TEST(count_of(result, "managed_most_bytes") < (64 - 8) * kMiB);
     // And an engine is told so: of 56 MiB that are free 54 can be had, by 8, and then CUDA's own error.
-    Run full = run(model.dir, {"tests/cuda_out_of_memory"}, under(daemon));
+    ManagedRun full = run(model.dir, {"tests/cuda_out_of_memory"}, managed_under(daemon));
     BOOST_TEST(full.output.starts_with("6 allocations, then error 2\n6 of 54 MiB free\n"),
                full.output << full.log);
     BOOST_TEST(full.fine());
@@ -138,8 +117,8 @@ BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_at_every_size_of_the_card) 
     std::string weights = dir.file("model.weights");
     make_file(weights, 7, 12 << 20);
     for (const char* capacity : {"48MiB", "12MiB"}) {
-        Daemon daemon(dir, sharing(capacity));
-        Run result = run(dir, {"tests/cuda_sequences", "1", "40", weights}, under(daemon));
+        Daemon daemon(dir, roomy(capacity));
+        ManagedRun result = run(dir, {"tests/cuda_sequences", "1", "40", weights}, managed_under(daemon));
         BOOST_TEST(result.output.find("every byte as expected") != std::string::npos,
                    result.output << result.log);
         BOOST_TEST(result.log.find("bytes deferred") != std::string::npos, result.log);

@@ -38,12 +38,7 @@ struct Scene {
         std::filesystem::permissions(dir.file("open"), std::filesystem::perms::all);
     }
     // tierd lives and serves somebody who keeps to the rules.
-    void serves_others() const {
-        ReaderProcess reader(dir, {.socket = daemon.socket()});
-        reader.call("map path=" + path);
-        BOOST_TEST(is_all(reader.call("backing"), "arena"));
-        BOOST_TEST(all_right(reader.call("verify seed=4")));
-    }
+    void serves_others() const { is_served(dir, daemon, path, 4); }
     std::optional<Answer> attach(RawClient& client, int fd) const { return attach_by_hand(client, path, fd); }
     Fd open_weights(int flags = O_RDONLY) const { return Fd(open(path.c_str(), flags | O_CLOEXEC)); }
     size_t daemon_descriptors() const {

@@ -64,10 +64,7 @@ void flush_and_forget(const Fd& file) {
 }
 
 std::string tail_of(const std::string& path) {
-    std::ifstream file(path);
-    std::ostringstream all;
-    all << file.rdbuf();
-    const std::string text = all.str();
+    const std::string text = text_of(path);
     return text.size() > 2000 ? text.substr(text.size() - 2000) : text;
 }
 
@@ -143,6 +140,13 @@ WorkDir::WorkDir() {
 WorkDir::~WorkDir() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
+}
+
+std::string text_of(const std::string& path) {
+    std::ifstream file(path);
+    std::ostringstream all;
+    all << file.rdbuf();
+    return all.str();
 }
 
 void make_file(const std::string& path, uint64_t seed, uint64_t bytes) {

@@ -50,6 +50,9 @@ class WorkDir {
     std::string path_;
 };
 
+// All of a file; empty where it can't be read.
+std::string text_of(const std::string& path);
+
 // Writes a file of pattern bytes (pattern.h) through to the disk. make_island_file writes only [offset,
 // offset + length) for each offset; the rest is a hole.
 void make_file(const std::string& path, uint64_t seed, uint64_t bytes);

@@ -41,6 +41,15 @@ class AsNobody {
     AsNobody(AsNobody&&) = delete;
 };
 
+// A reader of that user is served from the arena, with the right bytes.
+inline void is_served(const WorkDir& dir, const Daemon& daemon, const std::string& file, uint64_t seed,
+                      uid_t user = 0) {
+    ReaderProcess reader(dir, {.socket = daemon.socket(), .user = user});
+    reader.call("map path=" + file);
+    BOOST_TEST(is_all(reader.call("backing"), "arena"));
+    BOOST_TEST(all_right(reader.call("verify seed=" + std::to_string(seed))));
+}
+
 template <class T>
 T make(wire::Kind kind) {
     T message{};

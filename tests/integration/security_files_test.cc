@@ -27,17 +27,9 @@ struct Scene {
         make_file(path, 4, kFileBytes);
     }
     void serves(const std::string& file, uint64_t seed, uid_t user = 0) const {
-        ReaderProcess reader(dir, {.socket = daemon.socket(), .user = user});
-        reader.call("map path=" + file);
-        BOOST_TEST(is_all(reader.call("backing"), "arena"));
-        BOOST_TEST(all_right(reader.call("verify seed=" + std::to_string(seed))));
+        is_served(dir, daemon, file, seed, user);
     }
-    std::string log() const {
-        std::ifstream in(dir.file("tierd.log"));
-        std::ostringstream all;
-        all << in.rdbuf();
-        return all.str();
-    }
+    std::string log() const { return text_of(dir.file("tierd.log")); }
     uint64_t daemon_bytes() const {
         std::ifstream status("/proc/" + std::to_string(daemon.pid()) + "/status");
         for (std::string line; std::getline(status, line);)

@@ -23,15 +23,8 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-std::string content(const std::string& path) {
-    std::ifstream file(path);
-    std::ostringstream all;
-    all << file.rdbuf();
-    return all.str();
-}
-
 bool is_gone(pid_t pid) {
-    std::string stat = content("/proc/" + std::to_string(pid) + "/stat");
+    std::string stat = text_of("/proc/" + std::to_string(pid) + "/stat");
     return stat.empty() || stat.find(") Z ") != std::string::npos;
 }
 
@@ -78,12 +71,12 @@ struct Tree {
     Ended run(const Words& words, const Words& environment = {}) const {
         Process process = start(words, environment);
         Ended ended{process.wait(), {}, {}};
-        ended.out = content(dir.file("out"));
-        ended.err = content(dir.file("err"));
+        ended.out = text_of(dir.file("out"));
+        ended.err = text_of(dir.file("err"));
         return ended;
     }
 
-    pid_t daemon() const { return std::atoi(content(dir.file("pid")).c_str()); }
+    pid_t daemon() const { return std::atoi(text_of(dir.file("pid")).c_str()); }
     bool has_private_folder() const {
         for (const auto& entry : fs::directory_iterator(dir.file(".")))
             if (entry.path().filename().string().starts_with("tierd-run-")) return true;
@@ -169,7 +162,7 @@ BOOST_FIXTURE_TEST_CASE(what_the_daemon_refuses_on_its_command_line_is_the_users
     BOOST_TEST(ended.code() == 125);
     BOOST_TEST(ended.err.find("no such policy") != std::string::npos, ended.err);
     BOOST_TEST(!fs::exists(dir.file("ran")));
-    BOOST_TEST(content(dir.file("words")).find("--policy best") != std::string::npos);
+    BOOST_TEST(text_of(dir.file("words")).find("--policy best") != std::string::npos);
 }
 
 BOOST_FIXTURE_TEST_CASE(a_private_daemon_and_its_folder_are_gone_when_the_command_has_ended, Tree) {
@@ -191,7 +184,7 @@ BOOST_FIXTURE_TEST_CASE(a_private_daemon_that_ignores_sigterm_is_killed, Tree) {
 BOOST_FIXTURE_TEST_CASE(a_killed_tierd_run_leaves_no_daemon, Tree) {
     stand_in(kServe);
     Process process = start({"--private", "--", "sleep", "1000"});
-    BOOST_REQUIRE(comes_true([&] { return content(dir.file("words")).size() > 1 && daemon() > 0; }));
+    BOOST_REQUIRE(comes_true([&] { return text_of(dir.file("words")).size() > 1 && daemon() > 0; }));
     BOOST_REQUIRE(!is_gone(daemon()));
     process.send(SIGKILL);
     process.wait();
@@ -203,7 +196,7 @@ BOOST_FIXTURE_TEST_CASE(signals_reach_the_command_and_its_answer_counts, Tree) {
     for (int signal : {SIGTERM, SIGINT, SIGHUP}) {
         Process process = start({"--private", "--", "bash", "-c",
                                  "trap 'kill $!; exit 42' TERM INT HUP; echo up; sleep 1000 & wait"});
-        BOOST_REQUIRE(comes_true([&] { return content(dir.file("out")) == "up\n"; }));
+        BOOST_REQUIRE(comes_true([&] { return text_of(dir.file("out")) == "up\n"; }));
         process.send(signal);
         int status = process.wait();
         BOOST_TEST((WIFEXITED(status) && WEXITSTATUS(status) == 42), "signal " << signal << ": " << status);
@@ -240,7 +233,7 @@ BOOST_FIXTURE_TEST_CASE(the_report_is_the_private_daemons_status, Tree) {
     link_real_daemon(*this);
     Ended ended = run({"--budget", "64MiB", "--report", dir.file("report.json"), "--", "true"});
     BOOST_TEST(ended.code() == 0, ended.err);
-    Json report = Json::parse(content(dir.file("report.json")));
+    Json report = Json::parse(text_of(dir.file("report.json")));
     BOOST_TEST(report["budget_bytes"] == 64u << 20);
     BOOST_TEST(report["counters"].contains("bytes_read"));
 }

@@ -24,6 +24,11 @@ inline void need_perf_events() {
     std::exit(77);
 }
 
+// A global fixture of programs that need events.
+struct NeedsEvents {
+    NeedsEvents() { need_perf_events(); }
+};
+
 // Every page fault of this thread, with the address that was touched.
 inline PerfSourceConfig page_faults(uint64_t ring_bytes) {
     PerfSourceConfig config;

@@ -15,9 +15,6 @@
 
 namespace tierd::test {
 
-struct NeedsEvents {
-    NeedsEvents() { need_perf_events(); }
-};
 BOOST_GLOBAL_FIXTURE(NeedsEvents);
 
 namespace {

@@ -10,9 +10,6 @@
 
 namespace tierd::test {
 
-struct NeedsEvents {
-    NeedsEvents() { need_perf_events(); }
-};
 BOOST_GLOBAL_FIXTURE(NeedsEvents);
 
 namespace {
