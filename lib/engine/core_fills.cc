@@ -128,12 +128,13 @@ void Core::pump_preloads() {
     }
 }
 
-// False where a file system that may hang has as much of what all share as it may have.
+// False where a file system that may hang has as much of what all share as it may have. One read may always be tried: whoever
+// is held up goes on when another of these reads has ended, so there must be one.
 bool Core::may_read(const WeightFile& file) const {
     if (file.origin.local_disk) return true;
     uint64_t room = tiers_.usable_bytes() / 2 / config_.extent_bytes;
     return file.remote_reads < kMaxRemoteReadsOfFile &&
-           remote_reads_ < std::min<uint64_t>(kMaxRemoteReads, room);
+           remote_reads_ < std::clamp<uint64_t>(room, 1, kMaxRemoteReads);
 }
 
 // Grants memory and issues the read.

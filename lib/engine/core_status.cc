@@ -90,26 +90,30 @@ std::vector<TierStatus> Core::tiers() const {
 }
 
 // All parts of a model by its name, or one file by path or number. Many checkpoints call their file
-// model.safetensors: a name that stands for several models is refused rather than acted on for all.
+// model.safetensors: a name that stands for several models is refused rather than acted on for all. A file that changed while
+// it was served is known until its sessions have left it; names and paths mean the one that is served now.
 Result<std::vector<std::shared_ptr<WeightFile>>> Core::files_named(const std::string& model) const {
     uint64_t number = 0;
     auto [end, error] = std::from_chars(model.data(), model.data() + model.size(), number);
     bool is_number = error == std::errc() && end == model.data() + model.size();
-    std::vector<std::shared_ptr<WeightFile>> found;
+    std::map<std::string, std::shared_ptr<WeightFile>> found;  // by path; of one path the latest
     std::set<std::string> directories;
     for (auto& [key, file] : files_) {
-        if (file->path == model || (is_number && key == number)) return std::vector{file};
-        if (file->name != model) continue;
-        found.push_back(file);
+        if (is_number && key == number) return std::vector{file};
+        if (file->changed || (file->path != model && file->name != model)) continue;
+        found[file->path] = file;
         directories.insert(file->path.substr(0, file->path.rfind('/') + 1));
     }
+    if (auto exact = found.find(model); exact != found.end()) return std::vector{exact->second};
     if (found.empty())
         return fail(Code::not_found, "find model", model,
                     "see the names that `tierctl models` lists, or give a path");
     if (directories.size() > 1)
         return fail(Code::bad_input, "find model", model,
                     "several models have that name: give the path or the number of one");
-    return found;
+    std::vector<std::shared_ptr<WeightFile>> files;
+    for (auto& [path, file] : found) files.push_back(file);
+    return files;
 }
 
 std::vector<FaultStageStatus> Core::faults() const {

@@ -145,6 +145,31 @@ BOOST_FIXTURE_TEST_CASE(a_file_that_changes_is_served_no_longer, Fixture) {
     BOOST_TEST(models[0].changed);
 }
 
+BOOST_FIXTURE_TEST_CASE(the_name_of_a_file_that_changed_means_what_is_served_now, Fixture) {
+    auto engine = start(256 * kMiB);
+    // A session that does not hear that it is to leave keeps the old file known.
+    DirectClient deaf(*engine);
+    BOOST_TEST(wrong_bytes(deaf.map(path), 0, 4 * kMiB, 1024) == 0u);
+    std::string next = (directory / "next").string();
+    std::filesystem::copy_file(path, next);
+    std::filesystem::rename(next, path);
+    BOOST_TEST(comes_true([&] { return engine->models().value().front().changed; }));
+    BOOST_TEST((engine->evict(path).error().code == Code::not_found));
+    DirectClient client(*engine);
+    const unsigned char* at = client.map(path);
+    BOOST_TEST(wrong_bytes(at, 0, 4 * kMiB, 1024) == 0u);
+    auto models = engine->models().value();
+    BOOST_REQUIRE(models.size() == 2u);
+    BOOST_TEST(models[0].path == models[1].path);
+    BOOST_TEST(engine->tensors(path).value().model.file == models[1].file);
+    BOOST_TEST(engine->tensors("model.weights").value().model.file == models[1].file);
+    BOOST_TEST(engine->tensors(std::to_string(models[0].file)).value().model.changed);
+    BOOST_TEST(engine->evict(path).value() >= 4 * kMiB);
+    BOOST_TEST(wrong_bytes(at, 0, 4 * kMiB, 1024) == 0u);
+    BOOST_TEST(engine->evict("model.weights").value() >= 4 * kMiB);
+    BOOST_TEST(engine->pin(path).value().file == models[1].file);
+}
+
 BOOST_FIXTURE_TEST_CASE(a_smaller_budget_evicts_at_once_and_pins_are_kept, Fixture) {
     auto engine = start(256 * kMiB);
     DirectClient client(*engine);
