@@ -19,23 +19,23 @@ constexpr auto kPause =
 class Carriage {
   public:
     Carriage(const MoveRequest& request, const std::atomic<bool>* cancelled)
-        : request_(request), cancelled_(cancelled), nodes_(request.range.pages()) {
+        : request_(request), cancelled_(cancelled) {
         result_.tag = request.tag;
         result_.bytes = request.range.length_bytes;
         if (auto mapped = map_pages(request.range); !mapped)
             end(MoveOutcome::refused, mapped.error().err);
         else if (look())
-            at_first_ = pages_on(request.to);
-        if (!done_ && at_first_ == nodes_.size()) end(MoveOutcome::moved);
+            at_first_bytes_ = pages_on(request.to) * page_bytes_;
+        if (!done_ && at_first_bytes_ == result_.bytes) end(MoveOutcome::moved);
     }
 
     bool done() const { return done_; }
     const MoveResult& result() const { return result_; }
 
-    // Pages still to be moved. Of those that are all elsewhere only the first: a huge page goes as a whole, and asking for
-    // its other parts would be answered with EBUSY.
+    // Pages still to be moved. Where nobody can tell whether they are one huge page, only the first of those that are all
+    // elsewhere: a huge page goes as a whole, and asking for its other parts would be answered with EBUSY.
     std::vector<void*> remaining() const {
-        if (result_.attempts == 0 && pages_on(request_.to) == 0) return {page(0)};
+        if (!size_known_ && result_.attempts == 0 && pages_on(request_.to) == 0) return {page(0)};
         return pages_where([&](int node) { return !is_one_of(request_.to, node); });
     }
     int target() const { return request_.to.front(); }
@@ -63,7 +63,7 @@ class Carriage {
     size_t pages_on(std::span<const int> nodes) const {
         return static_cast<size_t>(std::ranges::count_if(nodes_, [&](int n) { return is_one_of(nodes, n); }));
     }
-    void* page(size_t i) const { return request_.range.at + i * request_.range.page_bytes; }
+    void* page(size_t i) const { return request_.range.at + i * page_bytes_; }
     template <class Wanted>
     std::vector<void*> pages_where(Wanted wanted) const {
         std::vector<void*> pages;
@@ -71,8 +71,14 @@ class Carriage {
             if (wanted(nodes_[i])) pages.push_back(page(i));
         return pages;
     }
+    // A move may have split what was a huge page.
     bool look() {
-        auto found = find_nodes(request_.range, nodes_);
+        PageRange range = request_.range;
+        auto mapped = mapped_page_bytes(range);
+        size_known_ = mapped.has_value();
+        page_bytes_ = range.page_bytes = mapped.value_or(range.page_bytes);
+        nodes_.resize(range.pages());
+        auto found = find_nodes(range, nodes_);
         if (!found) end(MoveOutcome::scattered, found.error().err);
         return found.has_value();
     }
@@ -92,14 +98,15 @@ class Carriage {
         done_ = true;
         result_.outcome = outcome;
         result_.error = outcome == MoveOutcome::moved ? 0 : error;
-        if (outcome == MoveOutcome::moved)
-            result_.moved_bytes = (nodes_.size() - at_first_) * request_.range.page_bytes;
+        if (outcome == MoveOutcome::moved) result_.moved_bytes = result_.bytes - at_first_bytes_;
     }
 
     const MoveRequest& request_;
     const std::atomic<bool>* cancelled_;
-    std::vector<int> nodes_;  // a page each, or a negative errno
-    size_t at_first_ = 0;     // pages that were on the target before
+    uint64_t page_bytes_ = 0;  // by which it is mapped, as of the last look
+    bool size_known_ = false;
+    std::vector<int> nodes_;       // of each such page, or a negative errno
+    uint64_t at_first_bytes_ = 0;  // that were on the target before
     MoveResult result_;
     bool done_ = false;
 };

@@ -1,6 +1,8 @@
 #include "lib/migrate/node_memory.h"
 
+#include <fcntl.h>
 #include <linux/mempolicy.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -8,11 +10,26 @@
 #include <algorithm>
 #include <array>
 
+#include "lib/base/bytes.h"
+#include "lib/base/fd.h"
+
 namespace tierd {
 
 namespace {
 
 constexpr size_t kMaxNodes = 1024;  // more than any kernel is built for
+constexpr uint64_t kHugePage = 2 * kMiB;
+
+// PAGEMAP_SCAN (Linux 6.7), which older headers do not have.
+struct ScanArguments {
+    uint64_t size, flags, start, end, walk_end, regions, region_count, max_pages;
+    uint64_t inverted, all_of, any_of, returned;
+};
+struct ScanRegion {
+    uint64_t start, end, categories;
+};
+constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArguments);
+constexpr uint64_t kIsHuge = 1u << 6;
 
 long move_pages(std::span<void*> pages, const int* nodes, int* status, int flags) {
     return ::syscall(SYS_move_pages, 0, pages.size(), pages.data(), nodes, status, flags);
@@ -40,7 +57,28 @@ Result<void> find_nodes(const PageRange& range, std::span<int> nodes) {
     return {};
 }
 
-Result<Placement> find_pages(const PageRange& range) {
+std::optional<uint64_t> mapped_page_bytes(const PageRange& range) {
+    uint64_t begin = reinterpret_cast<uint64_t>(range.at), end = begin + range.length_bytes;
+    if (range.page_bytes >= kHugePage || begin % kHugePage != 0 || end % kHugePage != 0)
+        return range.page_bytes;
+    // Opened each time: what is open shows the memory of the process that opened it, also after a fork.
+    Fd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+    ScanRegion huge{};
+    ScanArguments scan{};
+    scan.size = sizeof scan;
+    scan.start = begin;
+    scan.end = end;
+    scan.regions = reinterpret_cast<uint64_t>(&huge);
+    scan.region_count = 1;
+    scan.all_of = scan.returned = kIsHuge;
+    int found = ::ioctl(pagemap.get(), kPagemapScan, &scan);
+    if (found < 0) return std::nullopt;
+    return found == 1 && huge.start == begin && huge.end == end ? kHugePage : range.page_bytes;
+}
+
+Result<Placement> find_pages(const PageRange& asked) {
+    PageRange range = asked;
+    range.page_bytes = mapped_page_bytes(asked).value_or(asked.page_bytes);
     std::vector<int> nodes(range.pages());
     if (auto found = find_nodes(range, nodes); !found) return std::unexpected(found.error());
     Placement placement;

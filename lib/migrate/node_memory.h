@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -33,10 +34,14 @@ struct Placement {
     uint64_t bytes_off(std::span<const int> nodes) const;  // in memory, but on none of them
 };
 
+// By which pages the range is mapped here: 2 MiB where all of it is mapped by huge entries of the page table, each of which
+// stands in one node as a whole; else its own page size. Empty where the kernel can't tell (before 6.7).
+std::optional<uint64_t> mapped_page_bytes(const PageRange& range);
+
 // Asks the kernel for the node of each page, or a negative errno; moves nothing. Pages that are in memory but that this
 // process has not mapped count as absent (-ENOENT): map_pages() first. `nodes` has room for range.pages().
 Result<void> find_nodes(const PageRange& range, std::span<int> nodes);
-// The same, summed up.
+// The same, summed up; huge entries are asked for once.
 Result<Placement> find_pages(const PageRange& range);
 
 // Makes this process's page table show the range. Errors: gone where not all of it is in memory; it is left alone then, since

@@ -377,6 +377,9 @@ uint64_t Placement::bytes_off(std::span<const int> nodes) const {
         if (std::ranges::find(nodes, node) == nodes.end()) bytes += there;
     return bytes;
 }
+std::optional<uint64_t> mapped_page_bytes(const PageRange& range) {
+    return world().dice.chance(500) ? std::optional(range.page_bytes) : std::nullopt;
+}
 Result<void> find_nodes(const PageRange& range, std::span<int> nodes) {
     for (size_t i = 0; i < range.pages(); i++) {
         uint64_t cell = 0;

@@ -89,6 +89,31 @@ BOOST_AUTO_TEST_CASE(pages_are_found_where_they_are_and_holes_nowhere) {
     BOOST_TEST(find_pages(pages.range()).value().absent_bytes == 4096u);
 }
 
+BOOST_AUTO_TEST_CASE(huge_pages_are_known_as_such_until_one_of_them_is_mapped_by_parts) {
+    constexpr uint64_t kHuge = 2 * kMiB;
+    Mapping room(::mmap(nullptr, 5 * kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+                 5 * kHuge);
+    char* at = reinterpret_cast<char*>(round_up(reinterpret_cast<uint64_t>(room.data()), kHuge));
+    ::madvise(at, 4 * kHuge, MADV_HUGEPAGE);
+    PageRange range{at, 4 * kHuge, 4096};
+    BOOST_REQUIRE(::madvise(at, range.length_bytes, MADV_POPULATE_WRITE) == 0);
+    auto found = mapped_page_bytes(range);
+    if (!found || *found != kHuge) {
+        BOOST_TEST_MESSAGE("skipped: this kernel does not tell huge pages, or has none to give");
+        return;
+    }
+    BOOST_TEST(find_pages(range).value().absent_bytes == 0u);
+    BOOST_TEST(carry_one({.range = range, .to = {find_pages(range).value().bytes_on.begin()->first}}).bytes ==
+               4 * kHuge);
+    // A hole in one of them.
+    BOOST_REQUIRE(::madvise(at + kHuge + 4096, 4096, MADV_DONTNEED) == 0);
+    BOOST_TEST(mapped_page_bytes(range).value() == 4096u);
+    BOOST_TEST(find_pages(range).value().absent_bytes == 4096u);
+    BOOST_TEST(mapped_page_bytes({at + 2 * kHuge, 2 * kHuge, 4096}).value() == kHuge);
+    // What does not begin where a huge page does is asked for page by page.
+    BOOST_TEST(mapped_page_bytes({at + 2 * kHuge + 4096, 4096, 4096}).value() == 4096u);
+}
+
 BOOST_AUTO_TEST_CASE(a_page_that_is_not_mapped_here_is_mapped_before_it_is_looked_for) {
     Pages pages(16 * 4096);
     Mapping second = pages.map();
