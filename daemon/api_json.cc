@@ -67,6 +67,12 @@ json to_json_value(const HookStatus& hook) {
             {"faults", hook.faults}};
 }
 
+json to_json_value(const MovesStatus& m) {
+    return {{"limit_bytes_per_s", m.limit_bytes_per_s},
+            {"pace_bytes_per_s", m.pace_bytes_per_s},
+            {"reader_slowdown", m.reader_slowdown > 0 ? json(m.reader_slowdown) : json(nullptr)}};
+}
+
 json to_json_value(const NamedCount& named) {
     return {{"name", named.name}, {"count", named.count}};
 }
@@ -110,6 +116,7 @@ json to_json_value(const EngineStatus& s) {
             {"sessions", s.sessions},
             {"notes", s.notes},
             {"counters", to_json_value(s.counters)},
+            {"moves", to_json_value(s.moves)},
             {"fall_backs", list_of(s.fall_backs)},
             {"refusals", list_of(s.refusals)}};
 }

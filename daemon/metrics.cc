@@ -151,6 +151,10 @@ std::string prometheus_text(const EngineStatus& status, const std::vector<ModelS
     add_gauge(out, "tierd_pinned_bytes", "Bytes of weights that are never victims.", status.pinned_bytes);
     add_gauge(out, "tierd_models", "Weight files known.", status.models);
     add_gauge(out, "tierd_sessions", "Client processes attached.", status.sessions);
+    add_gauge(out, "tierd_move_limit_bytes_per_second",
+              "Most bytes that may be moved in a second; 0: no limit.", status.moves.limit_bytes_per_s);
+    add_gauge(out, "tierd_move_pace_bytes_per_second", "Of it, as much as readers allow now.",
+              status.moves.pace_bytes_per_s);
     add_models(out, models);
     add_tiers(out, tiers);
     add_counts(out, "tierd_fall_backs_total", "reason",

@@ -68,6 +68,14 @@ std::string troubles_text(const json& status) {
     return out;
 }
 
+// Only what is out of the ordinary: moves that are held back for the sake of readers.
+std::string moves_text(const json& moves) {
+    if (number(moves, "pace_bytes_per_s") >= number(moves, "limit_bytes_per_s")) return {};
+    return fmt::format("moves      at {} of {} a second, since readers waited {:.2f} times as long\n",
+                       size(moves, "pace_bytes_per_s"), size(moves, "limit_bytes_per_s"),
+                       moves.at("reader_slowdown").get<double>());
+}
+
 }  // namespace
 
 std::string view_status(const json& s) {
@@ -79,6 +87,7 @@ std::string view_status(const json& s) {
     out +=
         fmt::format("serving    {} weight files, {} sessions\n", number(s, "models"), number(s, "sessions"));
     out += counters_text(s.at("counters"));
+    out += moves_text(s.at("moves"));
     out += troubles_text(s);
     for (const json& note : s.at("notes")) out += "note       " + escape(note.get<std::string>()) + "\n";
     return out;

@@ -305,6 +305,7 @@ class Core {
     size_t check_placement(ExtentId id);
     bool gather(ExtentId id);
     Migrator& migrator();
+    void reader_waited(WaitKind kind, uint64_t begun_ns);
     int preferred_node(uint8_t tier);
     PageRange pages_of(ExtentId id);
 

@@ -50,6 +50,7 @@ void Core::handle_fault(Client& client, const Fault& fault) {
         bool hinted = heat_.hinted(id);
         bool mapped = hinted ? map_hinted(client, *region, id, fault, arrived_ns)
                              : map_extent(client, *region, id, fault.address);
+        if (!hinted) reader_waited(WaitKind::minor, arrived_ns);
         profile_.add(FaultStage::minor, monotonic_ns() - arrived_ns);
         note_touch(file, id, Touch::minor);
         if (!mapped) return want(id, client, fault.address, arrived_ns);

@@ -354,6 +354,7 @@ void Core::settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns) {
         }
         uint64_t mapped_ns = monotonic_ns();
         uint64_t waited_ns = mapped_ns - waiter.arrived_ns;
+        reader_waited(WaitKind::missing, waiter.arrived_ns);
         profile_.add(FaultStage::queue, started_ns - std::min(started_ns, waiter.arrived_ns));
         profile_.add(FaultStage::read, read_ns - started_ns);
         profile_.add(FaultStage::check, stored_ns - read_ns);

@@ -37,6 +37,11 @@ Migrator& Core::migrator() {
     return *migrator_;
 }
 
+// Moves go slower where they make readers wait.
+void Core::reader_waited(WaitKind kind, uint64_t begun_ns) {
+    if (migrator_) migrator_->reader_waited(kind, begun_ns);
+}
+
 // Where fresh pages in the tier are to come from; -1: from wherever the kernel takes them by itself.
 int Core::preferred_node(uint8_t number) {
     const Tier* tier = tiers_.find(number);

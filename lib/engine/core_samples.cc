@@ -58,6 +58,7 @@ bool Core::map_hinted(Client& client, const Region& region, ExtentId id, const F
     if (!huge) {
         bool mapped = map_extent(client, region, id, fault.address);
         hint_budget_.waited(monotonic_ns() - arrived_ns);
+        reader_waited(WaitKind::minor, arrived_ns);
         return mapped;
     }
     evictor_->post([mailbox = mailbox_, number = client.number, memory = client.memory, waker = client.waker,
@@ -67,7 +68,9 @@ bool Core::map_hinted(Client& client, const Region& region, ExtentId id, const F
         if (mapped) waker->wake(range.address, range.length_bytes);
         cost->cpu_ns += thread_cpu_ns() - begin_ns;
         cost->wait_ns += monotonic_ns() - arrived_ns;
-        if (!mapped) mailbox->post([number, touched](Core& core) { core.retry_touch(number, touched); });
+        mailbox->post([number, touched, mapped, arrived_ns](Core& core) {
+            mapped ? core.reader_waited(WaitKind::hinted, arrived_ns) : core.retry_touch(number, touched);
+        });
     });
     return true;
 }

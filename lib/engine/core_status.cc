@@ -26,6 +26,8 @@ EngineStatus Core::status() const {
     status.sessions = clients_.size();
     status.notes = notes_;
     status.counters = counters_;
+    Pace pace = migrator_ ? migrator_->pace() : Pace(migrate_bytes_per_s_);
+    status.moves = {migrate_bytes_per_s_, pace.bytes_per_s(), pace.slowdown()};
     for (size_t i = 0; i < kFallBackReasons; i++)
         status.fall_backs.push_back({kFallBackReasonNames[i], fall_backs_[i]});
     return status;

@@ -83,6 +83,13 @@ struct NamedCount {
     uint64_t count = 0;
 };
 
+// How fast extents are moved between memory tiers.
+struct MovesStatus {
+    uint64_t limit_bytes_per_s = 0;  // 0: none
+    uint64_t pace_bytes_per_s = 0;   // of it, as much as readers allow now
+    double reader_slowdown = 0;  // by which factor readers waited longer while moves went on; 0: not known
+};
+
 struct EngineStatus {
     std::string version;
     uint64_t uptime_ns = 0;
@@ -95,6 +102,7 @@ struct EngineStatus {
     uint64_t sessions = 0;
     std::vector<std::string> notes;  // what this machine can't do, one line each
     EngineCounters counters;
+    MovesStatus moves;
     std::vector<NamedCount> fall_backs;  // ranges and sessions sent to the kernel's mapping, by reason
     std::vector<NamedCount> refusals;    // clients and files that were not served, by reason
 };

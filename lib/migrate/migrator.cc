@@ -1,6 +1,5 @@
 #include "lib/migrate/migrator.h"
 
-#include "lib/base/bytes.h"
 #include "lib/base/clock.h"
 #include "lib/base/worker.h"
 
@@ -8,15 +7,13 @@ namespace tierd {
 
 namespace {
 
-// Moves in one call of the kernel's: enough to share its fixed cost, few enough that a limit is kept smoothly and that
-// an urgent one does not wait long.
-constexpr size_t kBatchMoves = 4;
-constexpr uint64_t kBatchBytes = 8 * kMiB;
+// Moves in one call of the kernel's, however small they are: an urgent one must not wait long.
+constexpr size_t kBatchMoves = 32;
 
 }  // namespace
 
 Migrator::Migrator(Done done, uint64_t bytes_per_s)
-    : done_(std::move(done)), limit_(bytes_per_s), thread_([this] {
+    : done_(std::move(done)), pace_(bytes_per_s), limit_(bytes_per_s), thread_([this] {
           name_this_thread("tierd-migrate");
           run();
       }) {}
@@ -53,7 +50,17 @@ void Migrator::cancel(uint64_t tag) {
 
 void Migrator::set_limit(uint64_t bytes_per_s) {
     std::lock_guard lock(mutex_);
-    limit_.set(bytes_per_s);
+    pace_.set_limit(bytes_per_s);
+}
+
+void Migrator::reader_waited(WaitKind kind, uint64_t begun_ns) {
+    std::lock_guard lock(mutex_);
+    pace_.reader_waited(kind, begun_ns, monotonic_ns());
+}
+
+Pace Migrator::pace() {
+    std::lock_guard lock(mutex_);
+    return pace_;
 }
 
 void Migrator::run() {
@@ -75,13 +82,17 @@ std::vector<Migrator::Waiting> Migrator::take_batch(std::unique_lock<std::mutex>
     };
     while (!stopping_ && !first_cancelled()) {
         uint64_t now = monotonic_ns(), ready = limit_.ready_ns(now);
+        pace_.judge(now);
+        limit_.set(pace_.bytes_per_s());
         if (ready <= now) break;
         wake_.wait_for(lock, std::chrono::nanoseconds(ready - now));
     }
     std::vector<Waiting> batch;
     uint64_t bytes = 0;
-    while (!waiting_.empty() && batch.size() < kBatchMoves && bytes < kBatchBytes) {
+    while (!waiting_.empty() && batch.size() < kBatchMoves) {
         auto level = waiting_.begin();
+        uint64_t next = level->second.front().request.range.length_bytes;
+        if (!batch.empty() && bytes + next > pace_.batch_bytes()) break;
         batch.push_back(std::move(level->second.front()));
         level->second.pop_front();
         if (level->second.empty()) waiting_.erase(level);
@@ -103,9 +114,15 @@ void Migrator::carry_out(std::vector<Waiting> batch) {
         requests.push_back(std::move(one.request));
         flags.push_back(one.cancelled);
     }
+    if (requests.empty()) return;
+    {
+        std::lock_guard lock(mutex_);
+        pace_.begin_batch();
+    }
     auto results = carry(requests, flags);
     {
         std::lock_guard lock(mutex_);
+        pace_.end_batch(monotonic_ns());
         for (const MoveResult& result : results) flags_.erase(result.tag);
     }
     for (const MoveResult& result : results) done_(result);

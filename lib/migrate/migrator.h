@@ -1,4 +1,5 @@
-// migrator.h - the thread that carries extents between memory tiers, within a limit of bytes a second.
+// migrator.h - the thread that carries extents between memory tiers, within a limit of bytes a second and slower where
+// readers are slowed down by it (pace.h).
 //
 // Owns:      the thread and the moves that wait for it.
 // Invariant: every accepted move ends in exactly one call of `done`, also those that wait when the migrator is
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "lib/migrate/move.h"
+#include "lib/migrate/pace.h"
 #include "lib/migrate/rate_limit.h"
 
 namespace tierd {
@@ -23,7 +25,7 @@ class Migrator {
   public:
     using Done = std::function<void(const MoveResult&)>;
 
-    // `bytes_per_s` 0: no limit.
+    // `bytes_per_s` 0: no limit, whatever it does to readers.
     Migrator(Done done, uint64_t bytes_per_s);
     ~Migrator();
     Migrator(const Migrator&) = delete;
@@ -34,6 +36,10 @@ class Migrator {
     // still say that it moved.
     void cancel(uint64_t tag);
     void set_limit(uint64_t bytes_per_s);
+
+    // A reader waited from then until now.
+    void reader_waited(WaitKind kind, uint64_t begun_ns);
+    Pace pace();  // as it is now
 
   private:
     using Flag = std::shared_ptr<std::atomic<bool>>;
@@ -52,7 +58,8 @@ class Migrator {
     std::condition_variable wake_;
     std::map<uint32_t, std::deque<Waiting>, std::greater<>> waiting_;  // by priority
     std::map<uint64_t, Flag> flags_;                                   // of moves that have not ended
-    RateLimit limit_;
+    Pace pace_;
+    RateLimit limit_;  // follows pace_
     bool stopping_ = false;
     std::thread thread_;  // last: it uses everything above
 };

@@ -23,6 +23,7 @@ struct Shape {
     uint64_t hbm_mib = 4, dram_mib = 6, cxl_mib = 6;
     unsigned epoch_ms = 10;
     bool read_ahead = true;
+    std::string migrate_limit = "0";
 };
 
 std::string config_of(const Shape& shape) {
@@ -34,7 +35,7 @@ name = "lru"
 epoch_ms = {}
 read_ahead = {}
 [tiers]
-migrate_limit = "0"
+migrate_limit = "{}"
 [[tier]]
 name = "hbm1"
 capacity = "{}MiB"
@@ -42,7 +43,7 @@ capacity = "{}MiB"
 name = "cxl2"
 capacity = "{}MiB"
 )",
-                       shape.epoch_ms, shape.read_ahead, shape.hbm_mib, shape.cxl_mib);
+                       shape.epoch_ms, shape.read_ahead, shape.migrate_limit, shape.hbm_mib, shape.cxl_mib);
 }
 
 int tierctl(const Daemon& daemon, const WorkDir& dir, std::vector<std::string> words) {
@@ -156,6 +157,30 @@ BOOST_AUTO_TEST_CASE(every_byte_is_right_while_extents_move_a_thousand_times) {
     BOOST_TEST(setup.daemon.counter("moves") >= 1000u);
     BOOST_TEST_MESSAGE(setup.daemon.counter("moves")
                        << " moves, " << setup.daemon.counter("moves_refused") << " refused");
+}
+
+BOOST_AUTO_TEST_CASE(moves_go_at_a_pace_between_the_limit_and_a_part_of_it_that_readers_waits_decide) {
+    constexpr uint64_t kLimit = 16 * kMiB;
+    Setup setup({.migrate_limit = "16MiB"});
+    auto moves = [&] { return setup.daemon.status().at("moves"); };
+    BOOST_TEST(moves().at("limit_bytes_per_s") == kLimit);
+    BOOST_TEST(moves().at("pace_bytes_per_s") == kLimit);
+    BOOST_TEST(moves().at("reader_slowdown").is_null());
+    setup.begin();
+    for (int round = 0; round < 60 && moves().at("reader_slowdown").is_null(); round++) {
+        const char* name = round % 2 == 0 ? "hbm1" : "cxl2";
+        BOOST_TEST(tierctl(setup.daemon, setup.dir, {"tier", "drain", name}) == 0);
+        BOOST_TEST(tierctl(setup.daemon, setup.dir, {"tier", "add", name}) == 0);
+        BOOST_TEST(comes_true([&] { return setup.used(name) >= 3 * kMiB; }, 60));
+        auto pace = moves().at("pace_bytes_per_s").get<uint64_t>();
+        BOOST_TEST(pace <= kLimit);
+        BOOST_TEST(pace >= kLimit / 16);
+    }
+    // It was judged by waits with moves and without.
+    BOOST_REQUIRE(!moves().at("reader_slowdown").is_null());
+    BOOST_TEST(moves().at("reader_slowdown").get<double>() > 0.0);
+    BOOST_TEST_MESSAGE("moves: " << moves().dump());
+    setup.check_placement();
 }
 
 BOOST_AUTO_TEST_CASE(hot_and_cold_extents_change_places_though_every_tier_is_full) {

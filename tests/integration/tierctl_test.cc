@@ -113,6 +113,18 @@ void check_harmless(const std::string& text) {
 
 }  // namespace
 
+BOOST_AUTO_TEST_CASE(status_says_when_moves_are_held_back_and_else_nothing_of_them) {
+    Setup setup;
+    setup.control.engine.moves = {256 * kMiB, 256 * kMiB, 1.01};
+    BOOST_TEST(!contains(setup.run({"status"}).out, "moves "));
+    setup.control.engine.moves = {256 * kMiB, 64 * kMiB, 1.312};
+    std::string out = setup.run({"status"}).out;
+    BOOST_TEST(
+        contains(out,
+                 "moves      at 64.0 MiB of 256 MiB a second, since readers waited 1.31 times as long\n"),
+        out);
+}
+
 BOOST_AUTO_TEST_CASE(status_says_what_runs_in_units_that_people_read) {
     Setup setup;
     Outcome outcome = setup.run({"status"});

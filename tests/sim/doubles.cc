@@ -355,7 +355,8 @@ void hang_up(int socket) {
 
 // --- lib/migrate/migrator.cc, lib/migrate/node_memory.cc
 
-Migrator::Migrator(Done done, uint64_t bytes_per_s) : done_(std::move(done)), limit_(bytes_per_s) {}
+Migrator::Migrator(Done done, uint64_t bytes_per_s)
+    : done_(std::move(done)), pace_(bytes_per_s), limit_(bytes_per_s) {}
 Migrator::~Migrator() {
     while (!world().moves.empty()) {
         world().moves.front().cancelled->store(true);
@@ -370,6 +371,10 @@ void Migrator::cancel(uint64_t tag) {
         if (move.request.tag == tag) move.cancelled->store(true);
 }
 void Migrator::set_limit(uint64_t) {}
+void Migrator::reader_waited(WaitKind, uint64_t) {}
+Pace Migrator::pace() {
+    return pace_;
+}
 
 uint64_t Placement::bytes_off(std::span<const int> nodes) const {
     uint64_t bytes = 0;

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <future>
 #include <numeric>
+#include <random>
 
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
@@ -178,8 +179,9 @@ BOOST_AUTO_TEST_CASE(every_move_is_told_once_the_urgent_first) {
     Told told;
     {
         Migrator migrator(told.taker(), 0);
-        // Holds the thread until all the others wait.
-        migrator.move({.tag = 1, .modelled_ns = 50 * kNsPerMs, .priority = 9});
+        // Holds the thread until all the others wait: it is a batch by itself.
+        migrator.move(
+            {.tag = 1, .range = {nullptr, kGiB, 4096}, .modelled_ns = 50 * kNsPerMs, .priority = 9});
         for (uint64_t tag = 2; tag <= 21; tag++)
             migrator.move({.tag = tag, .priority = static_cast<uint32_t>(tag % 3)});
         told.wait_for(21);
@@ -231,6 +233,135 @@ BOOST_AUTO_TEST_CASE(a_limit_lets_through_what_it_says_whatever_the_moves_sizes)
     BOOST_TEST(idle.ready_ns(100 * kNsPerSecond) == 100 * kNsPerSecond);
     idle.spend(kMiB, 100 * kNsPerSecond);
     BOOST_TEST(idle.ready_ns(100 * kNsPerSecond) == 101 * kNsPerSecond);
+}
+
+namespace {
+
+// A mover and its readers, on a clock of their own: in each round of 20 ms a batch moves for 10, and readers wait in both
+// halves, `slowdown` times as long in the first.
+struct Rounds {
+    Pace pace;
+    uint64_t now_ns = kNsPerSecond;
+    std::minstd_rand random{7};
+
+    void pass(int rounds, double slowdown, WaitKind kind = WaitKind::minor, int waits = 8) {
+        std::exponential_distribution<double> scatter(1.0 / 20'000);
+        for (int round = 0; round < rounds; round++) {
+            for (bool moving : {true, false}) {
+                if (moving) pace.begin_batch();
+                for (int i = 0; i < waits; i++) {
+                    uint64_t begun_ns = now_ns;
+                    now_ns += static_cast<uint64_t>((50'000 + scatter(random)) * (moving ? slowdown : 1));
+                    pace.reader_waited(kind, begun_ns, now_ns);
+                    now_ns += kNsPerMs;
+                }
+                if (moving) pace.end_batch(now_ns);
+                now_ns += kNsPerMs;
+            }
+            pace.judge(now_ns);
+        }
+    }
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(a_batch_moves_what_the_pace_allows_in_a_part_of_a_second) {
+    BOOST_TEST(Pace(0).batch_bytes() == 8 * kMiB);
+    BOOST_TEST(Pace(kGiB).batch_bytes() == 8 * kMiB);
+    BOOST_TEST(Pace(64 * kMiB).batch_bytes() == 2 * kMiB);
+    BOOST_TEST(Pace(kMiB).batch_bytes() == 32 * kKiB);
+}
+
+BOOST_AUTO_TEST_CASE(moves_go_at_the_limit_while_readers_wait_no_longer_for_them) {
+    Rounds rounds{Pace(256 * kMiB)};
+    for (int i = 0; i < 100; i++) {
+        rounds.pass(20, 1.0);
+        BOOST_TEST(rounds.pace.bytes_per_s() >= 128 * kMiB);  // chance may deceive it, not for long
+    }
+    rounds.pass(400, 1.02);
+    BOOST_TEST(rounds.pace.bytes_per_s() == 256 * kMiB);
+    BOOST_TEST(rounds.pace.slowdown() < 1.1);
+}
+
+BOOST_AUTO_TEST_CASE(moves_slow_down_by_halves_while_readers_wait_longer_and_recover_by_steps) {
+    Rounds rounds{Pace(256 * kMiB)};
+    rounds.pass(20, 1.0);
+    std::vector<uint64_t> seen = {rounds.pace.bytes_per_s()};
+    while (seen.size() < 100) {
+        rounds.pass(1, 2.0);
+        if (rounds.pace.bytes_per_s() != seen.back()) seen.push_back(rounds.pace.bytes_per_s());
+        if (seen.back() == 256 * kMiB / Pace::kSlowest) break;
+    }
+    BOOST_TEST(seen == (std::vector<uint64_t>{256 * kMiB, 128 * kMiB, 64 * kMiB, 32 * kMiB, 16 * kMiB}),
+               boost::test_tools::per_element());
+    BOOST_TEST(rounds.pace.slowdown() > 1.5);
+    // Never less, however slow the readers are: a drain is to end.
+    rounds.pass(200, 3.0);
+    BOOST_TEST(rounds.pace.bytes_per_s() == 16 * kMiB);
+    uint64_t before = rounds.pace.bytes_per_s();
+    for (int i = 0; i < 400 && before < 256 * kMiB; i++) {
+        rounds.pass(1, 1.0);
+        BOOST_TEST(rounds.pace.bytes_per_s() <= before + 8 * kMiB * 3);
+        before = rounds.pace.bytes_per_s();
+    }
+    BOOST_TEST(before == 256 * kMiB);
+}
+
+BOOST_AUTO_TEST_CASE(waits_are_compared_with_waits_of_their_kind) {
+    Rounds rounds{Pace(256 * kMiB)};
+    rounds.pass(40, 1.0, WaitKind::minor);
+    // A hundred times as long as the others, but as long without moves as with them.
+    for (int i = 0; i < 2000; i++) {
+        if (i % 2 == 0) rounds.pace.begin_batch();
+        uint64_t begun_ns = rounds.now_ns;
+        rounds.now_ns += 5 * kNsPerMs;
+        rounds.pace.reader_waited(WaitKind::missing, begun_ns, rounds.now_ns++);
+        if (i % 2 == 0) rounds.pace.end_batch(rounds.now_ns++);
+        rounds.now_ns += kNsPerMs;
+        rounds.pace.judge(rounds.now_ns);
+    }
+    BOOST_TEST(rounds.pace.bytes_per_s() == 256 * kMiB);
+}
+
+BOOST_AUTO_TEST_CASE(only_enough_waits_with_something_to_compare_them_with_say_anything) {
+    Pace pace(256 * kMiB);
+    uint64_t now_ns = kNsPerSecond;
+    auto wait = [&](WaitKind kind, uint64_t long_ns) {
+        pace.reader_waited(kind, now_ns, now_ns + long_ns);
+        now_ns += long_ns + kNsPerMs;
+    };
+    for (int i = 0; i < 200; i++) wait(WaitKind::minor, 50'000);
+    pace.judge(now_ns);
+    pace.begin_batch();
+    // A kind that was never seen without moves.
+    for (int i = 0; i < 200; i++) wait(WaitKind::hinted, kNsPerMs);
+    for (uint32_t i = 1; i < Pace::kEnough; i++) wait(WaitKind::minor, kNsPerMs);
+    pace.judge(now_ns += kNsPerSecond);
+    BOOST_TEST(pace.bytes_per_s() == 256 * kMiB);
+    BOOST_TEST(pace.slowdown() == 0.0);
+    wait(WaitKind::minor, kNsPerMs);
+    pace.judge(now_ns += kNsPerSecond);
+    BOOST_TEST(pace.bytes_per_s() == 128 * kMiB);
+    BOOST_TEST(pace.slowdown() > 10.0);
+}
+
+BOOST_AUTO_TEST_CASE(without_a_limit_there_is_no_pace_and_a_new_limit_holds_at_once) {
+    Rounds free{Pace(0)};
+    free.pass(100, 4.0);
+    BOOST_TEST(free.pace.bytes_per_s() == 0u);
+    free.pace.set_limit(64 * kMiB);
+    BOOST_TEST(free.pace.bytes_per_s() == 64 * kMiB);
+}
+
+BOOST_AUTO_TEST_CASE(a_mover_judges_what_its_readers_wait_for) {
+    Told told;
+    Migrator migrator(told.taker(), 64 * kMiB);
+    for (int i = 0; i < 64; i++) migrator.reader_waited(WaitKind::minor, monotonic_ns());
+    migrator.move({.tag = 1, .range = {nullptr, kMiB, 4096}});
+    told.wait_for(1);
+    BOOST_TEST(migrator.pace().bytes_per_s() == 64 * kMiB);
+    migrator.set_limit(kMiB);
+    BOOST_TEST(migrator.pace().bytes_per_s() == kMiB);
 }
 
 BOOST_AUTO_TEST_CASE(a_preferred_node_holds_for_its_scope_and_a_missing_one_changes_nothing) {

@@ -1,0 +1,88 @@
+#include "lib/migrate/pace.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "lib/base/bytes.h"
+#include "lib/base/clock.h"
+
+namespace tierd {
+
+namespace {
+
+constexpr uint64_t kBatchesPerS = 32;
+constexpr uint64_t kMostBatchBytes = 8 * kMiB;  // enough to share a call's fixed cost
+constexpr uint64_t kStepDivisor = 32;           // of the limit, regained a judgement
+constexpr double kLongestRatio = 16;            // one hiccup of a disk must not stand for all
+constexpr uint32_t kMemory = 256;               // waits without moves that their mean is of
+constexpr uint32_t kKnown = 128;                // of them, before anything is compared with it
+constexpr uint32_t kUndecided = 1024;           // ratios after which doubt is as good as none
+constexpr uint64_t kStaleNs = 5 * kNsPerSecond;
+
+}  // namespace
+
+void Pace::Mean::add(double sample) {
+    if (count >= kKnown) sample = std::min(sample, kLongestRatio * value);
+    count = std::min(count + 1, kMemory);
+    value += (sample - value) / count;
+}
+
+Pace::Pace(uint64_t limit_bytes_per_s) : limit_(limit_bytes_per_s), pace_(limit_bytes_per_s) {}
+
+void Pace::set_limit(uint64_t limit_bytes_per_s) {
+    limit_ = pace_ = limit_bytes_per_s;
+}
+
+void Pace::end_batch(uint64_t now_ns) {
+    moving_ = false;
+    moved_ns_ = now_ns;
+}
+
+void Pace::reader_waited(WaitKind kind, uint64_t begun_ns, uint64_t ended_ns) {
+    Mean& still = still_[static_cast<size_t>(kind)];
+    auto waited = static_cast<double>(ended_ns - std::min(begun_ns, ended_ns));
+    bool with_moves = moving_ || begun_ns < moved_ns_;
+    if (!with_moves) return still.add(waited);
+    if (still.count < kKnown || still.value <= 0) return;
+    double ratio = std::min(waited / still.value, kLongestRatio);
+    if (ratios_ == 0) ratios_since_ns_ = ended_ns;
+    ratios_++;
+    ratio_sum_ += ratio;
+    ratio_squares_ += ratio * ratio;
+}
+
+void Pace::judge(uint64_t now_ns) {
+    if (judged_ns_ == 0) judged_ns_ = now_ns;
+    uint64_t rounds = (now_ns - judged_ns_) / kJudgeNs;
+    if (rounds == 0) return;
+    judged_ns_ = now_ns;
+    auto forget = [this] {
+        ratios_ = 0;
+        ratio_sum_ = ratio_squares_ = 0;
+    };
+    if (ratios_ > 0 && now_ns - ratios_since_ns_ > kStaleNs && ratios_ < kEnough) forget();
+    if (ratios_ < kEnough) return faster(rounds);
+    double mean = ratio_sum_ / ratios_;
+    double variance = std::max(0.0, ratio_squares_ / ratios_ - mean * mean);
+    double uncertainty = std::sqrt(variance / ratios_);
+    slowdown_ = mean;
+    if (mean - 2 * uncertainty > kMostSlowdown) {
+        pace_ = std::max(pace_ / 2, limit_ / kSlowest);
+        return forget();
+    }
+    bool undecided = mean > kMostSlowdown && ratios_ < kUndecided;
+    if (undecided) return;
+    forget();
+    faster(rounds);
+}
+
+void Pace::faster(uint64_t by_steps) {
+    uint64_t step = std::max<uint64_t>(limit_ / kStepDivisor, 1);
+    pace_ = std::min(limit_, pace_ + step * std::min(by_steps, kStepDivisor));
+}
+
+uint64_t Pace::batch_bytes() const {
+    return pace_ == 0 ? kMostBatchBytes : std::min(kMostBatchBytes, pace_ / kBatchesPerS);
+}
+
+}  // namespace tierd

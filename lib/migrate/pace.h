@@ -1,0 +1,75 @@
+// pace.h - how fast memory may be moved: the administrator's limit, and less of it while readers wait longer because of moves.
+//
+// Owns:      what readers' waits were like with and without moves, and the pace that follows from it.
+// Invariant: limit / kSlowest <= pace <= limit; no limit (0) is no pace either. Waits are compared only with waits of
+//            their own kind, and the pace falls only when the difference is more than chance.
+// Callers:   one thread, or under the caller's lock; time comes from the caller.
+//
+// A wait that pages moved in is divided by the mean of those of its kind in which none did. Is the mean of such ratios
+// above kMostSlowdown, and by more than its own uncertainty, the pace is halved; else it grows by a part of the limit. Between
+// two batches nothing moves, so that the two kinds of waits come side by side while moves go on.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace tierd {
+
+// What a reader waited for.
+enum class WaitKind : uint8_t {
+    minor,    // a resident extent to be mapped, by the engine's thread
+    hinted,   // the same, by another thread: its touch was made to be seen
+    missing,  // bytes from the disk
+};
+inline constexpr size_t kWaitKinds = 3;
+
+class Pace {
+  public:
+    static constexpr double kMostSlowdown = 1.05;
+    static constexpr uint64_t kSlowest = 16;  // a drain is to end, however slow its readers are
+    static constexpr uint64_t kJudgeNs = 100'000'000;
+    static constexpr uint32_t kEnough = 32;  // waits with moves, before they say anything
+
+    // 0: no limit.
+    explicit Pace(uint64_t limit_bytes_per_s);
+    void set_limit(uint64_t limit_bytes_per_s);
+
+    // Pages begin to move, have moved.
+    void begin_batch() { moving_ = true; }
+    void end_batch(uint64_t now_ns);
+    // A reader waited. In the order of their ends.
+    void reader_waited(WaitKind kind, uint64_t begun_ns, uint64_t ended_ns);
+    // To be called now and then while there is something to move.
+    void judge(uint64_t now_ns);
+
+    uint64_t bytes_per_s() const { return pace_; }
+    // What one batch may move beyond its first extent: as much as the pace allows in 1/32 s, so that at a low pace moves come
+    // evenly and not by lumps.
+    uint64_t batch_bytes() const;
+    // By which factor waits grew with moves when that was judged last; 0: not known.
+    double slowdown() const { return slowdown_; }
+
+  private:
+    struct Mean {
+        double value = 0;
+        uint32_t count = 0;
+        void add(double sample);
+    };
+    void faster(uint64_t by_steps);
+
+    uint64_t limit_;
+    uint64_t pace_;
+    bool moving_ = false;
+    uint64_t moved_ns_ = 0;  // the end of the last batch
+    std::array<Mean, kWaitKinds> still_{};
+    // Ratios of waits with moves, since the last judgement that they allowed.
+    uint32_t ratios_ = 0;
+    double ratio_sum_ = 0;
+    double ratio_squares_ = 0;
+    uint64_t ratios_since_ns_ = 0;
+    uint64_t judged_ns_ = 0;
+    double slowdown_ = 0;
+};
+
+}  // namespace tierd
