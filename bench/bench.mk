@@ -34,7 +34,9 @@ bench-cuda: build                ## cards, simulated: what a launch costs, switc
 	python3 bench/cuda.py
 
 bench-venv:
+	scripts/install-deps.sh bench
 	scripts/make-bench-venv.sh
 
 bench-torch-venv:                 ## adds torch (2.3 GB; wants a CUDA 13 toolkit's libraries), for two of the rival loaders
+	scripts/install-deps.sh bench
 	scripts/make-bench-venv.sh --torch

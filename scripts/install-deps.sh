@@ -53,6 +53,7 @@ fuzz=(
 )
 bench=(
   valgrind                # counts the instructions of a launch
+  fio                     # says what the disk gives
 )
 
 wanted=("${build[@]}" "${run[@]}")

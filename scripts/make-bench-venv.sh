@@ -19,7 +19,6 @@ install() {
   echo "$want" >"$stamp"
 }
 
-command -v fio >/dev/null || echo "fio is missing (apt-get install fio): the rows that compare with the disk's limit will be skipped"
 install scripts/bench-requirements.txt
 [[ ${1:-} == --torch ]] || exit 0
 install scripts/bench-torch-requirements.txt
