@@ -4,6 +4,7 @@ Into huge pages where they can be had: a request into small ones has 512 segment
 pieces, at half the rate (measured: 1.0 to 1.3 GB/s instead of 2.0 to 2.2). A bound must not be slower than who is measured by it.
 """
 
+import contextlib
 import json
 import subprocess
 
@@ -23,6 +24,26 @@ def run(path, memory):
     if ended.returncode != 0:
         raise CannotRun(f"fio: {ended.stderr.strip().splitlines()[-1]}")
     return json.loads(ended.stdout[ended.stdout.index("{"):])["jobs"][0]["read"]["bw_bytes"]
+
+
+class Load:
+    bytes_per_s = 0  # known when it has ended
+
+
+@contextlib.contextmanager
+def load(path, seconds):
+    """The same reads, over and over, beside what is done in the `with` block; about `seconds` long."""
+    found = Load()
+    with machine.HugePagePool(2 * BUFFERS):
+        process = subprocess.Popen([*COMMAND, f"--filename={path}", "--mem=mmaphuge", "--time_based", f"--runtime={seconds:.0f}"],
+                                   stdout=subprocess.PIPE, text=True)
+        try:
+            yield found
+        finally:
+            text = process.communicate()[0]
+    if process.returncode != 0:
+        raise CannotRun(f"fio ended with status {process.returncode}")
+    found.bytes_per_s = json.loads(text[text.index("{"):])["jobs"][0]["read"]["bw_bytes"]
 
 
 def bytes_per_s(path):

@@ -8,7 +8,7 @@ import rows
 
 # Figures without a source of their own are those of docs/results/faults.md.
 DISK = "the kernel's mapping reads at 0.9 of what fio gives (2.45 of 2.73 GB/s)"
-DENSE = "the disk stood idle for 22 to 32 % of the time (faults.md; four runs on a busy machine); why is not measured apart"
+DENSE = "the bound's two rates can't be had at once: while both processors compute and the disk reads, the host stops the whole machine for 29 % of the time (faults.md)"
 EXPERTS = "a slice costs 0.7 ms of a processor to copy, map and punch, which for 105 of a token is as much as to compute it (faults.md)"
 
 # Row, comparison, goal, what holds it back.

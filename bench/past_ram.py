@@ -28,7 +28,7 @@ class PastRam:
         self.path = bench.model(kind, getattr(bench.sizes, kind), router)
         self.bytes = self.path.stat().st_size
         self.trace = bench.out / f"trace-{self.path.stem}.npy"
-        self.tokens, self.refused, self.disk_rate = None, {}, 0
+        self.tokens, self.refused, self.disk_rate, self.loaded = None, {}, 0, None
 
     def command(self, group, *options):
         sizes = self.bench.sizes
@@ -57,6 +57,23 @@ class PastRam:
         # The best of all samples: a bound made of a slow moment would be no bound.
         self.compute_rate = max(record["tokens_per_s"] for record in records)
         self.own_bytes = max(record["anonymous_bytes"] for record in records)
+
+    def side_by_side(self):
+        """Everything in memory again, while fio reads: what computing and the disk give when both are wanted. A virtual machine's
+        disk takes processor time too, of which its host may give it no more."""
+        machine.drop_cache(self.path)
+        machine.fill_cache(self.path)
+        try:
+            with cgroup(self.bytes + 4 * GIB) as group, disk.load(self.path, self.bench.sizes.seconds + 3) as load:
+                record = self.bench.run(self.command(group), group)
+        except (OSError, CannotRun) as why:
+            return [rows.skipped(f"{self.name}_beside_reads", "tokens_per_s", str(why))]
+        self.check_tokens("beside reads", record)
+        self.loaded = (record["tokens_per_s"], load.bytes_per_s)
+        self.sample_disk()
+        note = (f"everything in memory, beside fio and without it: what the machine gives; fio read {load.bytes_per_s / 1e9:.2f} GB/s, "
+                f"alone {self.disk_rate / 1e9:.2f}")
+        return [rows.row(f"{self.name}_beside_reads", "tokens_per_s", [record["tokens_per_s"]], "alone", [self.compute_rate], note)]
 
     def sample_disk(self):
         machine.drop_cache(self.path)
@@ -139,6 +156,11 @@ class PastRam:
         if statistics.median(rates) > most:
             note = f"{rows.INVALID}; {note}"
         found = [rows.row(f"{prefix}_vs_bound{suffix}", "tokens_per_s", rates, "clairvoyant bound", [most] * len(rates), note)]
+        if self.loaded:
+            compute_rate, disk_rate = self.loaded
+            less = bound.tokens_per_s(least, disk_rate, compute_rate)
+            found.append(rows.row(f"{prefix}_vs_loaded_bound{suffix}", "tokens_per_s", rates, "bound side by side", [less] * len(rates),
+                                  f"the same bytes at {disk_rate / 1e9:.2f} GB/s and {compute_rate:.2f} tokens/s, as measured side by side"))
         if least > 0:
             found.append(rows.row(f"{prefix}_read_vs_belady{suffix}", "bytes_per_token", read, "Belady", [least] * len(read), note, 0))
         return found
@@ -147,7 +169,7 @@ class PastRam:
 def one_model(bench, name):
     work = PastRam(bench, name)
     work.resident()
-    found = []
+    found = work.side_by_side() if bench.sizes.modes else []
     for ratio in bench.sizes.ratios:
         bench.say(f"past_ram: {name} with memory for 1/{ratio} of it")
         others = work.modes(ratio) if bench.sizes.modes else {}
