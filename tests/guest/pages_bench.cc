@@ -1,18 +1,22 @@
-// pages_bench.cc - how fast pages change their node, beside copying as many bytes from node to node: lines of JSON. For the
-// guest, and for machines with several nodes; its arguments are two nodes.
+// pages_bench.cc - how fast pages change their node: by lib/migrate as the daemon uses it, by the kernel's call alone, beside
+// copying as many bytes from node to node; and what looking them up costs. Lines of JSON. For the guest, and for machines with
+// several nodes; its arguments are two nodes.
 //
-// Owns:      the memory it moves, 32 MiB on each node.
+// Owns:      the memory it moves, 32 MiB of each kind on each node; a mount that nobody else sees for long.
 // Fails:     exit status 77 and a line where the pages can't be had.
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
@@ -23,30 +27,54 @@ using namespace tierd;
 
 namespace {
 
-constexpr uint64_t kBytes = 32 * kMiB;
+constexpr uint64_t kBytes = 32 * kMiB, kExtentBytes = 2 * kMiB, kBatchBytes = 8 * kMiB;
 constexpr int kRuns = 5;
+
+enum class Kind { small, thp, hugetlb };
+constexpr const char* kKindNames[] = {"4k", "thp", "hugetlb"};
 
 struct Pages {
     Fd file;
     Mapping mapping;
-    uint64_t page_bytes = 4096;
+    uint64_t page_bytes = 4096;  // as lib/arena says it of such memory
+    uint64_t folio_bytes = 4096;
 };
 
 // Huge pages for what lies on the node and for what comes over, and some to spare.
 void reserve_huge_pages(int node) {
     std::ofstream("/sys/devices/system/node/node" + std::to_string(node) +
                   "/hugepages/hugepages-2048kB/nr_hugepages")
-        << 4 * kBytes / (2 * kMiB);
+        << 4 * kBytes / kExtentBytes;
+}
+
+// A file in a tmpfs of its own, which takes huge pages whatever the system's setting is.
+Fd make_thp_file() {
+    char folder[] = "/tmp/pages-bench.XXXXXX";
+    if (::mkdtemp(folder) == nullptr) return Fd();
+    Fd file;
+    if (::mount("tmpfs", folder, "tmpfs", 0, "huge=always") == 0) {
+        file = Fd(::open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+        ::umount2(folder, MNT_DETACH);
+    }
+    ::rmdir(folder);
+    return file;
+}
+
+Fd make_file(Kind kind) {
+    if (kind == Kind::thp) return make_thp_file();
+    unsigned huge = kind == Kind::hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0u;
+    return Fd(::memfd_create("pages-bench", MFD_CLOEXEC | huge));
 }
 
 // Zero-filled pages on a node; empty where there are none.
-Pages make_pages(int node, uint64_t page_bytes) {
-    bool huge = page_bytes > 4096;
-    Pages pages{Fd(::memfd_create("pages-bench", MFD_CLOEXEC | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0u))),
-                {},
-                page_bytes};
+Pages make_pages(int node, Kind kind) {
+    Pages pages{make_file(kind), {}};
+    if (kind == Kind::hugetlb) pages.page_bytes = kExtentBytes;
+    if (kind != Kind::small) pages.folio_bytes = kExtentBytes;
     if (!pages.file || ::ftruncate(pages.file.get(), kBytes) != 0) return pages;
-    void* at = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, pages.file.get(), 0);
+    void* room = ::mmap(nullptr, kBytes + kExtentBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* aligned = reinterpret_cast<void*>(round_up(reinterpret_cast<uint64_t>(room), kExtentBytes));
+    void* at = ::mmap(aligned, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, pages.file.get(), 0);
     if (at == MAP_FAILED) return pages;
     Mapping mapping(at, kBytes);
     PreferNode prefer(node);
@@ -55,19 +83,46 @@ Pages make_pages(int node, uint64_t page_bytes) {
     return pages;
 }
 
-double move_bytes_per_s(const Pages& pages, int from, int to) {
-    MoveRequest request{
-        .range = {pages.mapping.data(), kBytes, pages.page_bytes}, .to = {to}, .from = {from}};
-    uint64_t begun_ns = monotonic_ns();
-    MoveResult result = carry(std::span(&request, 1), {}).front();
-    if (result.outcome != MoveOutcome::moved || result.moved_bytes != kBytes) return 0;
+double per_s(uint64_t begun_ns) {
     return static_cast<double>(kBytes) * 1e9 / static_cast<double>(monotonic_ns() - begun_ns);
+}
+
+// As the daemon moves extents: several in a call. 0: not all of them moved.
+double move_bytes_per_s(const Pages& pages, int from, int to) {
+    uint64_t begun_ns = monotonic_ns();
+    for (uint64_t at = 0; at < kBytes; at += kBatchBytes) {
+        std::vector<MoveRequest> batch;
+        for (uint64_t extent = at; extent < at + kBatchBytes; extent += kExtentBytes)
+            batch.push_back({.range = {pages.mapping.data() + extent, kExtentBytes, pages.page_bytes},
+                             .to = {to},
+                             .from = {from}});
+        for (const MoveResult& result : carry(batch, {}))
+            if (result.outcome != MoveOutcome::moved || result.moved_bytes != kExtentBytes) return 0;
+    }
+    return per_s(begun_ns);
+}
+
+// The kernel's part alone: all in one call, nothing looked at before or after.
+double kernel_bytes_per_s(const Pages& pages, int to) {
+    std::vector<void*> folios;
+    for (uint64_t at = 0; at < kBytes; at += pages.folio_bytes) folios.push_back(pages.mapping.data() + at);
+    std::vector<int> nodes(folios.size(), to), told(folios.size());
+    uint64_t begun_ns = monotonic_ns();
+    if (!move_pages_to(folios, nodes, told)) return 0;
+    return per_s(begun_ns);
 }
 
 double copy_bytes_per_s(const Pages& from, const Pages& to) {
     uint64_t begun_ns = monotonic_ns();
     std::memcpy(to.mapping.data(), from.mapping.data(), kBytes);
-    return static_cast<double>(kBytes) * 1e9 / static_cast<double>(monotonic_ns() - begun_ns);
+    return per_s(begun_ns);
+}
+
+// Where the pages are, as each move asks twice.
+double look_bytes_per_s(const Pages& pages) {
+    uint64_t begun_ns = monotonic_ns();
+    if (!find_pages({pages.mapping.data(), kBytes, pages.page_bytes})) return 0;
+    return per_s(begun_ns);
 }
 
 }  // namespace
@@ -75,20 +130,23 @@ double copy_bytes_per_s(const Pages& from, const Pages& to) {
 int main(int argc, char** argv) {
     int from = argc > 2 ? std::atoi(argv[1]) : 0, to = argc > 2 ? std::atoi(argv[2]) : 2;
     for (int node : {from, to}) reserve_huge_pages(node);
-    for (uint64_t page_bytes : {uint64_t{4096}, 2 * kMiB}) {
-        Pages moved = make_pages(from, page_bytes), copied = make_pages(from, page_bytes);
-        Pages fresh = make_pages(to, page_bytes);
+    for (Kind kind : {Kind::small, Kind::thp, Kind::hugetlb}) {
+        const char* name = kKindNames[static_cast<int>(kind)];
+        Pages moved = make_pages(from, kind), copied = make_pages(from, kind), fresh = make_pages(to, kind);
         if (moved.mapping.data() == nullptr || copied.mapping.data() == nullptr ||
             fresh.mapping.data() == nullptr) {
-            std::printf("no pages of %llu bytes on nodes %d and %d\n",
-                        static_cast<unsigned long long>(page_bytes), from, to);
+            std::printf("no %s pages on nodes %d and %d\n", name, from, to);
             return 77;
         }
         for (int run = 0; run < kRuns; run++) {
-            double there = move_bytes_per_s(moved, from, to), back = move_bytes_per_s(moved, to, from);
-            double copy = copy_bytes_per_s(copied, fresh);
-            std::printf("{\"page_bytes\": %llu, \"move\": %.0f, \"back\": %.0f, \"copy\": %.0f}\n",
-                        static_cast<unsigned long long>(page_bytes), there, back, copy);
+            double ours = move_bytes_per_s(moved, from, to);
+            (void)move_bytes_per_s(moved, to, from);
+            double kernel = kernel_bytes_per_s(moved, to);
+            (void)kernel_bytes_per_s(moved, from);
+            double copy = copy_bytes_per_s(copied, fresh), look = look_bytes_per_s(moved);
+            std::printf(
+                "{\"pages\": \"%s\", \"move\": %.0f, \"kernel\": %.0f, \"copy\": %.0f, \"look\": %.0f}\n",
+                name, ours, kernel, copy, look);
         }
     }
     return 0;
