@@ -17,6 +17,7 @@
 #include "daemon/api.h"
 #include "daemon/config.h"
 #include "daemon/log.h"
+#include "daemon/rights.h"
 #include "lib/engine/engine.h"
 #include "lib/session/server.h"
 #include "lib/tier/probe.h"
@@ -154,12 +155,24 @@ void tell_ready(int ready_fd) {
     ::close(ready_fd);
 }
 
+// The rest of what tierd does not need, once the arenas' file system is there. What could not be given up is said.
+std::vector<std::string> give_up_rights() {
+    std::vector<std::string> notes;
+    if (auto dropped = drop_capabilities(false); !dropped) notes.push_back(dropped.error().text());
+    if (auto refused = refuse_foreign_calls(); !refused) notes.push_back(refused.error().text());
+    return notes;
+}
+
 // Serves until a signal asks to stop. Returns an error only when it could not begin.
 Result<void> serve(const Config& config, int ready_fd, const sigset_t& stop_signals) {
     auto tiers = tiers_of(config, read_topology());
     if (!tiers) return std::unexpected(tiers.error());
-    auto engine = Engine::start(engine_config(config, std::move(*tiers)));
+    const EngineConfig settings = engine_config(config, std::move(*tiers));
+    auto arenas = Engine::open_arenas(settings);
+    auto notes = give_up_rights();
+    auto engine = Engine::start(settings, std::move(arenas));
     if (!engine) return std::unexpected(engine.error());
+    (*engine)->add_notes(std::move(notes));
     auto server = Server::start({.socket_path = config.session.socket,
                                  .inherited_socket = systemd_socket(),
                                  .group = config.session.group,
@@ -209,6 +222,8 @@ int main(int argc, char** argv) {
         return 2;
     }
     set_up_log(config->log.level);
+    // Before anything is read that others wrote. Where it fails, the second time says so.
+    (void)drop_capabilities(true);
     raise_descriptor_limit();
     // Before any thread exists, so that all inherit it and only sigwait() sees them.
     sigset_t stop_signals;

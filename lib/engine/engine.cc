@@ -102,10 +102,10 @@ std::string limit_note(const EngineConfig& config) {
 
 class ThreadedEngine final : public Engine {
   public:
-    ThreadedEngine(const EngineConfig& config, HeartbeatPage heartbeat, Fd mailbox_event)
+    ThreadedEngine(const EngineConfig& config, ArenaStore arenas, HeartbeatPage heartbeat, Fd mailbox_event)
         : config_(config),
           shares_(config.user_metadata_bytes),
-          arenas_(ArenaStore::discover(config.huge_pages, config.budget_bytes, limit_note(config))),
+          arenas_(std::move(arenas)),
           heartbeat_(std::move(heartbeat)),
           mailbox_(std::move(mailbox_event)),
           evictor_("tierd-evict"),
@@ -613,13 +613,23 @@ class ThreadedEngine final : public Engine {
 
 }  // namespace
 
+ArenaStore Engine::open_arenas(const EngineConfig& config) {
+    return ArenaStore::discover(config.huge_pages, config.budget_bytes, limit_note(config));
+}
+
 Result<std::unique_ptr<Engine>> Engine::start(const EngineConfig& config) {
+    if (auto checked = check(config); !checked) return std::unexpected(checked.error());
+    return start(config, open_arenas(config));
+}
+
+Result<std::unique_ptr<Engine>> Engine::start(const EngineConfig& config, ArenaStore arenas) {
     if (auto checked = check(config); !checked) return std::unexpected(checked.error());
     auto heartbeat = make_heartbeat();
     if (!heartbeat) return std::unexpected(heartbeat.error());
     auto event = make_eventfd();
     if (!event) return std::unexpected(event.error());
-    auto engine = std::make_unique<ThreadedEngine>(config, std::move(*heartbeat), std::move(*event));
+    auto engine =
+        std::make_unique<ThreadedEngine>(config, std::move(arenas), std::move(*heartbeat), std::move(*event));
     if (auto up = engine->set_up(); !up) return std::unexpected(up.error());
     return engine;
 }

@@ -53,6 +53,9 @@ class Engine : public SessionHandler, public Control {
   public:
     // Errors: bad_config with what to change; errno of what the kernel refused.
     static Result<std::unique_ptr<Engine>> start(const EngineConfig& config);
+    // The same in two steps, for who wants to give up rights between them: only the first needs CAP_SYS_ADMIN.
+    static ArenaStore open_arenas(const EngineConfig& config);
+    static Result<std::unique_ptr<Engine>> start(const EngineConfig& config, ArenaStore arenas);
 
     // Orders every session back to the kernel's mapping, waits at most `patience_ms` for them to say so,
     // stores what was learned and stops the thread. Further calls answer busy.
