@@ -110,7 +110,8 @@ ApiResponse guarded_answer(Control& control, const http::request<http::string_bo
     }
 }
 
-bool send_response(TimedStream& stream, ApiResponse& response, bool keep_alive) {
+// An answer to HEAD ends with its head: a body would be taken for the next answer.
+bool send_response(TimedStream& stream, ApiResponse& response, bool keep_alive, bool without_body) {
     http::response<http::string_body> message{static_cast<http::status>(response.status), 11};
     message.set(http::field::server, "tierd/" TIERD_VERSION);
     message.set(http::field::content_type, response.content_type);
@@ -119,6 +120,7 @@ bool send_response(TimedStream& stream, ApiResponse& response, bool keep_alive) 
     message.keep_alive(keep_alive);
     message.body() = std::move(response.body);
     message.prepare_payload();
+    if (without_body) message.body().clear();
     error_code error;
     http::write(stream, message, error);
     return !error;
@@ -188,7 +190,8 @@ void ApiServer::serve_connection(Fd socket) {
             error ? read_failure(error, parser.got_some()) : guarded_answer(control_, parser.get());
         if (response.status == 0) return;
         stream.set_deadline_ns(in_ms(config_.request_timeout_ms));
-        if (!send_response(stream, response, more)) return;
+        bool is_head = !error && parser.get().method() == http::verb::head;
+        if (!send_response(stream, response, more, is_head)) return;
     }
     stream.set_deadline_ns(in_ms(kFinishMs));
     stream.finish();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cmath>
 #include <optional>
 #include <vector>
 
@@ -111,9 +112,19 @@ ApiResponse evict(Control& control, const std::string& model) {
     return bytes ? json_response({{"evicted_bytes", *bytes}}) : refuse(bytes.error());
 }
 
+// A whole number that is not negative, in whichever way it is written: 8, 8.0 and 8e0 are one to JSON.
+std::optional<uint64_t> whole_number(const json& value) {
+    constexpr double kExact = 1ull << 53;  // beyond, not every whole number can be written so
+    if (value.is_number_unsigned()) return value.get<uint64_t>();
+    if (!value.is_number_float()) return std::nullopt;
+    double number = value.get<double>();
+    bool whole = number >= 0 && number <= kExact && number == std::floor(number);
+    return whole ? std::optional(static_cast<uint64_t>(number)) : std::nullopt;
+}
+
 // A number of bytes, or a text such as "8GiB".
 std::optional<uint64_t> bytes_of(const json& value) {
-    if (value.is_number_unsigned()) return value.get<uint64_t>();
+    if (auto number = whole_number(value)) return number;
     if (!value.is_string()) return std::nullopt;
     auto read = parse_bytes(value.get<std::string>());
     return read ? std::optional(*read) : std::nullopt;
@@ -131,14 +142,15 @@ ApiResponse add_tier(Control& control, const std::string& body) {
     TierOverride said;
     for (auto& [key, value] : request.items()) {
         bool taken = true;
+        const auto number = whole_number(value);
         if (key == "name" && value.is_string())
             said.name = value.get<std::string>();
         else if (key == "kind" && value.is_string())
             taken = (said.kind = parse_tier_kind(value.get<std::string>())).has_value();
-        else if (key == "node" && value.is_number_unsigned() && value.get<uint64_t>() < 1024)
-            said.node = value.get<int>();
-        else if (key == "latency_ns" && value.is_number_unsigned())
-            said.latency_ns = value.get<uint64_t>();
+        else if (key == "node" && number && *number < 1024)
+            said.node = static_cast<int>(*number);
+        else if (key == "latency_ns" && number)
+            said.latency_ns = *number;
         else if (key == "capacity_bytes")
             taken = (said.capacity_bytes = bytes_of(value)).has_value();
         else if (key == "bandwidth_bytes_per_s")
@@ -172,11 +184,8 @@ ApiResponse set_budget(Control& control, const std::string& body) {
         Code::bad_input, 0, "read budget", {}, R"(send {"bytes": 8589934592} or {"bytes": "8GiB"})"};
     json request = json::parse(body, nullptr, false);
     if (!request.is_object() || request.size() != 1 || !request.contains("bytes")) return refuse(wrong);
-    const json& bytes = request["bytes"];
-    if (bytes.is_number_unsigned()) return one(control.set_budget(bytes.get<uint64_t>()));
-    if (!bytes.is_string()) return refuse(wrong);
-    auto read = parse_bytes(bytes.get<std::string>());
-    return read ? one(control.set_budget(*read)) : refuse(read.error());
+    auto bytes = bytes_of(request["bytes"]);
+    return bytes ? one(control.set_budget(*bytes)) : refuse(wrong);
 }
 
 // {"name", "object": base64, "knobs": {"k": 1, "l": "text"}}; the knobs may be left out.

@@ -13,6 +13,12 @@
 
 namespace tierd {
 
+namespace {
+
+constexpr uint64_t kLargestBudget = 1ull << 62;  // where the machine's memory is not known
+
+}  // namespace
+
 EngineStatus Core::status() const {
     EngineStatus status;
     status.version = TIERD_VERSION;
@@ -257,6 +263,12 @@ Result<void> Core::set_budget(uint64_t budget_bytes) {
     if (budget_bytes < least)
         return fail(Code::bad_input, "set the budget to", format_bytes(budget_bytes),
                     fmt::format("give at least {}", format_bytes(least)));
+    uint64_t memory_bytes = tiers_.find(system_tier_)->spec.memory_bytes;
+    if (budget_bytes > (memory_bytes != 0 ? memory_bytes : kLargestBudget))
+        return fail(Code::bad_input, "set the budget to", format_bytes(budget_bytes),
+                    memory_bytes == 0 ? "it is larger than any machine"
+                                      : fmt::format("give at most the {} that the machine has",
+                                                    format_bytes(memory_bytes)));
     tiers_.resize(system_tier_, budget_bytes);
     if (tiers_.count() > 1) return {};  // tend_tiers() brings it within its capacity
     uint64_t used = tiers_.used_bytes();

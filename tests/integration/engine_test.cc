@@ -176,6 +176,7 @@ BOOST_FIXTURE_TEST_CASE(a_smaller_budget_evicts_at_once_and_pins_are_kept, Fixtu
     const unsigned char* at = client.map(path);
     BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 4096) == 0u);
     BOOST_TEST(!engine->set_budget(1 * kMiB).has_value());
+    BOOST_TEST(!engine->set_budget(UINT64_MAX).has_value());
     BOOST_REQUIRE(engine->set_budget(32 * kMiB).has_value());
     BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 4096) == 0u);
     // Evictions have begun, beside the reader; nothing can be filled until they have caught up.

@@ -64,6 +64,12 @@ class RawClient {
         read_.erase(0, head_end + 4 + length);
         return answer;
     }
+    // All that comes until the server ends the connection.
+    std::string rest() {
+        while (more()) {
+        }
+        return std::exchange(read_, {});
+    }
     // Whether the server ended the connection without a byte more.
     bool closed() { return read_.empty() && !more() && ended_; }
 
@@ -203,6 +209,8 @@ BOOST_AUTO_TEST_CASE(the_budget_is_set_in_bytes_or_as_people_write_sizes) {
     Served served;
     BOOST_TEST(served.ask("PUT", "/v1/budget", R"({"bytes": 1073741824})").parsed()["budget_bytes"] == kGiB);
     BOOST_TEST(served.ask("PUT", "/v1/budget", R"({"bytes": "2GiB"})").parsed()["budget_bytes"] == 2 * kGiB);
+    BOOST_TEST(served.ask("PUT", "/v1/budget", R"({"bytes": 1073741824.0})").parsed()["budget_bytes"] ==
+               kGiB);
     check_error(served.ask("PUT", "/v1/budget", R"({"bytes": 1})"), 400, "bad_input");
 }
 
@@ -266,6 +274,18 @@ BOOST_AUTO_TEST_CASE(an_unknown_path_is_404_and_a_wrong_method_405_with_the_righ
     check_error(served.ask("GET", "/v1/budget"), 405, "bad_input");
     check_error(served.ask("BREW", "/v1/models/x/preload"), 405, "bad_input");
     BOOST_TEST(served.ask("GET", "/v1/status?pretty=1").status == 200);
+}
+
+BOOST_AUTO_TEST_CASE(an_answer_to_head_has_no_body_so_that_the_next_one_is_found) {
+    Served served;
+    served.start();
+    RawClient client(served.config.socket);
+    client.send("HEAD /v1/status HTTP/1.1\r\nHost: tierd\r\n\r\n");
+    client.send("GET /v1/status HTTP/1.1\r\nHost: tierd\r\nConnection: close\r\n\r\n");
+    const std::string all = client.rest();
+    size_t first_end = all.find("\r\n\r\n");
+    BOOST_REQUIRE(first_end != std::string::npos);
+    BOOST_TEST(all.substr(first_end + 4, 15) == "HTTP/1.1 200 OK", all);
 }
 
 BOOST_AUTO_TEST_CASE(names_are_percent_decoded_and_broken_encodings_are_refused) {
