@@ -110,7 +110,7 @@ class SimReader final : public Reader {
 class Scenario final : public Desk {
   public:
     Scenario(uint64_t seed, const RunOptions& options)
-        : world_(seed, options.mutation, options.verbose),
+        : world_(seed, options.choices, options.mutation, options.verbose),
           dice_(world_.dice),
           evictor_("evict"),
           memory_("state"),
@@ -186,7 +186,7 @@ void Scenario::choose_machine() {
     config_.fault_deadline_ms = kFaultDeadlineMs;
     config_.sample_source = dice_.chance(300) ? "hint" : dice_.chance(300) ? "auto" : "off";
     constexpr std::array<const char*, 4> kPolicies{"auto", "lru", "sweep", "nonsense"};
-    config_.policy = kPolicies[dice_.below(kPolicies.size())];
+    config_.policy = world_.is_fuzzed ? "nonsense" : kPolicies[dice_.below(kPolicies.size())];
     for (int node = 0; node < 3; node++) {
         MemoryNode& one = topology_.nodes.emplace_back();
         one.node = node;

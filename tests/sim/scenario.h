@@ -11,6 +11,8 @@ namespace tierd::sim {
 struct RunOptions {
     Mutation mutation = Mutation::none;
     bool verbose = false;
+    // A fuzzer's: they make the choices as far as they go, and the policy is the one that talks nonsense.
+    std::span<const uint8_t> choices = {};
 };
 
 struct RunCounts {

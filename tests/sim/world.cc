@@ -46,8 +46,13 @@ World& world() {
     return *the_world;
 }
 
-World::World(uint64_t seed_taken, Mutation mutation_taken, bool verbose_taken)
-    : dice(seed_taken), seed(seed_taken), mutation(mutation_taken), verbose(verbose_taken) {
+World::World(uint64_t seed_taken, std::span<const uint8_t> choices, Mutation mutation_taken,
+             bool verbose_taken)
+    : dice(seed_taken, choices),
+      seed(seed_taken),
+      is_fuzzed(!choices.empty()),
+      mutation(mutation_taken),
+      verbose(verbose_taken) {
     the_world = this;
 }
 
@@ -60,6 +65,10 @@ void World::tell(const std::string& line) {
 }
 
 void World::violation(const std::string& what) {
+    if (is_fuzzed) {
+        fmt::print(stderr, "step {}: {}\n", step, what);
+        std::abort();  // the fuzzer says with which input
+    }
     fmt::print("seed {} step {}: {}\nto see it: engine_simulation --seed {}{}\n", seed, step, what, seed,
                mutation == Mutation::none
                    ? ""

@@ -157,11 +157,12 @@ struct MoveJob {
 
 class World {
   public:
-    World(uint64_t seed, Mutation mutation, bool verbose);
+    World(uint64_t seed, std::span<const uint8_t> choices, Mutation mutation, bool verbose);
     ~World();
 
     Dice dice;
     const uint64_t seed;
+    const bool is_fuzzed;  // choices came from a fuzzer
     const Mutation mutation;
     const bool verbose;
     Weather weather;
