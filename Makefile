@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 CLANG_FORMAT ?= clang-format-19
 SOURCES = git ls-files -z --cached --others --exclude-standard -- '*.cc' '*.h' '*.c' ':!*.bpf.c'
 
-.PHONY: build test test-asan test-tsan fuzz-sim demo demo-gpu lint fmt fuzz clean help deps venv cuda configure
+.PHONY: build test test-asan test-tsan fuzz-sim demo demo-gpu lint fmt fuzz fuzz-api clean help deps venv cuda configure
 
 build: deps configure  ## compile everything into build/ (programs: build/bin, the preloaded library: build/lib)
 	cmake --build build -j $(JOBS)
@@ -43,6 +43,10 @@ fmt:                   ## format the code
 fuzz:                  ## feed broken files, messages and requests to all that reads them, FUZZ_SECONDS each (60)
 	scripts/install-deps.sh fuzz
 	scripts/fuzz.sh
+
+fuzz-api: build        ## ask the control API all that its description allows and forbids, for FUZZ_SECONDS (60)
+	scripts/make-fuzz-api-venv.sh
+	python3 scripts/fuzz_api.py --seconds $${FUZZ_SECONDS:-60}
 
 clean:                 ## remove what was built; what was downloaded (build/venv*, build/cuda) stays
 	if [[ -d build ]]; then find build -mindepth 1 -maxdepth 1 ! -name 'venv*' ! -name cuda -exec rm -rf {} +; fi
