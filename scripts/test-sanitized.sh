@@ -6,7 +6,7 @@
 # Left out, and why:
 #   engine_*, guide, mini_engine_test   engines and whole machines: the shim is preloaded into programs that are not ours
 #   guest*                               the same tests in a virtual machine; not built with a sanitizer
-#   cuda_*, simcuda_symbols_test         programs under a preloaded shim and a simulated driver: the runtime would have to be first
+#   cuda_coverage_test, simcuda_symbols_test, demo_gpu, gpu_check  preload the library that ships, without a runtime before it
 #   protocol_models, changelog_*         nothing of them is compiled
 #   policy_test, policies_test, policy_replay_test (tsan only)  one thread, and slow
 #   sample_ring_test (tsan only)         counts the page faults of its process, to which the sanitizer adds its own
@@ -20,7 +20,7 @@ cmake --preset "$kind" >/dev/null
 cmake --build "build/$kind" -j "${JOBS:-$(nproc)}"
 rm -rf "$reports" && mkdir -p "$reports"
 
-left_out='^(engine_(llama|safetensors)|guide|mini_engine|guest|cuda_shim|cuda_coverage|simcuda_symbols|protocol_models|changelog'
+left_out='^(engine_(llama|safetensors)|guide|mini_engine|guest|cuda_coverage|demo_gpu|gpu_check|simcuda_symbols|protocol_models|changelog'
 if [[ $kind == tsan ]]; then
   left_out+='|policy_test|policies_test|policy_replay|sample_ring'
 fi

@@ -17,8 +17,9 @@ struct Plan {
 };
 
 // What engines copy to the card may be addresses, for kernels that find their operands through them. Those
-// allocations can be reached by launches whose parameters don't say so.
-void settle_stored_addresses(Passage& passage, const Plan& plan) {
+// allocations can be reached by launches whose parameters don't say so. What the stream itself has still to write to the
+// source, addresses that come from the card and go back there, is not waited for: that would hold up each small copy.
+__attribute__((no_sanitize("thread"))) void settle_stored_addresses(Passage& passage, const Plan& plan) {
     const Window& window = shim().card.window;
     if (shim().gate.is_unused() || plan.bytes > kMaxTableBytes || plan.from == nullptr) return;
     auto* words = static_cast<const unsigned char*>(plan.from);
@@ -30,18 +31,18 @@ void settle_stored_addresses(Passage& passage, const Plan& plan) {
 }
 
 // Whether the source is a buffer that holds what the engine read from a weight file. What the stream has still to do might
-// write to the buffer first: where the bytes are the file's, that is waited for, and they are looked at again.
+// write to the buffer first, so that is waited for before anybody looks.
 bool is_read(const Plan& plan, const Waiting& waiting, uint32_t* file, uint64_t* offset_bytes) {
     ReadPlace place;
     uint64_t address = reinterpret_cast<uint64_t>(plan.from);
-    if (!shim().reads.find(address, plan.bytes, &place)) return false;
+    if (!shim().reads.covers(address, plan.bytes)) return false;
     auto* query = TIERD_REAL(cuStreamQuery);
     CUstream stream = waiting.has_stream ? waiting.stream : CU_STREAM_LEGACY;
     Current current(shim().card.context());
-    if (query == nullptr || query(stream) != CUDA_SUCCESS) {
-        if (TIERD_REAL(cuStreamSynchronize)(stream) != CUDA_SUCCESS) return false;
-        if (!shim().reads.find(address, plan.bytes, &place)) return false;
-    }
+    if ((query == nullptr || query(stream) != CUDA_SUCCESS) &&
+        TIERD_REAL(cuStreamSynchronize)(stream) != CUDA_SUCCESS)
+        return false;
+    if (!shim().reads.find(address, plan.bytes, &place)) return false;
     *file = shim().sources.know_read(place);
     *offset_bytes = place.offset_bytes;
     return *file != kNone;

@@ -30,15 +30,25 @@ add_custom_command(
   COMMENT "Generating the table of CUDA functions" VERBATIM)
 set(names ahead card contexts copies eviction gate graphs launches lease lookup memory passage places queries reach reads residency
   shim source uses uvm window)
-list(TRANSFORM names PREPEND cuda/ OUTPUT_VARIABLE sources)
-list(TRANSFORM sources APPEND .cc)
-target_sources(tierd_shim PRIVATE ${sources} ${generated}/cuda_wrappers.cc ${generated}/cuda_entries.h
-  ${generated}/exports.map)
-target_include_directories(tierd_shim PRIVATE ${generated})
-target_include_directories(tierd_shim SYSTEM PRIVATE ${TIERD_CUDA_INCLUDE})
-# A preloaded library is there before any thread, so its thread-local words can have fixed places.
-target_compile_options(tierd_shim PRIVATE -ftls-model=initial-exec)
+list(TRANSFORM names PREPEND cuda/ OUTPUT_VARIABLE TIERD_CUDA_SOURCES)
+list(TRANSFORM TIERD_CUDA_SOURCES APPEND .cc)
+set(TIERD_CUDA_GENERATED ${generated})
+add_custom_target(tierd_cuda_table DEPENDS ${generated}/cuda_entries.h ${generated}/cuda_wrappers.cc ${generated}/exports.map)
+
+function(tierd_cuda_half NAME)
+  target_sources(${NAME} PRIVATE ${TIERD_CUDA_SOURCES} ${TIERD_CUDA_GENERATED}/cuda_wrappers.cc
+    ${TIERD_CUDA_GENERATED}/cuda_entries.h ${TIERD_CUDA_GENERATED}/exports.map)
+  add_dependencies(${NAME} tierd_cuda_table)
+  target_include_directories(${NAME} PRIVATE ${TIERD_CUDA_GENERATED})
+  target_include_directories(${NAME} SYSTEM PRIVATE ${TIERD_CUDA_INCLUDE})
+  # A preloaded library is there before any thread, so its thread-local words can have fixed places.
+  target_compile_options(${NAME} PRIVATE -ftls-model=initial-exec)
+endfunction()
 set_source_files_properties(${here}/shim.cc PROPERTIES
   COMPILE_DEFINITIONS "TIERD_HASH_PTX=\"${here}/hash.ptx\"" OBJECT_DEPENDS ${here}/hash.ptx)
 # cuda.h still declares what it calls deprecated; we stand before it all the same.
 set_source_files_properties(${generated}/cuda_wrappers.cc PROPERTIES COMPILE_OPTIONS -Wno-deprecated-declarations)
+# A sanitizer's runtime looks its functions up through our dlsym() before it can watch anything.
+if(TIERD_SANITIZE)
+  set_source_files_properties(${here}/lookup.cc PROPERTIES COMPILE_OPTIONS -fno-sanitize=all)
+endif()

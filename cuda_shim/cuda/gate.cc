@@ -17,11 +17,11 @@ void Gate::close() {
 
 void Gate::drain() {
     if (drained_ != 0) return;
-    if (barriers_in_kernel_ != 0) sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&barriers_in_kernel_, __ATOMIC_RELAXED) != 0)
+        sys::call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
     list_lock_.lock();
     for (uint32_t i = 0; i < count_; i++)
-        while (__atomic_load_n(&threads_[i]->inside, __ATOMIC_ACQUIRE) != 0) ::sched_yield();
+        while (__atomic_load_n(&threads_[i]->inside, __ATOMIC_SEQ_CST) != 0) ::sched_yield();
     list_lock_.unlock();
     drained_ = 1;
 }

@@ -37,9 +37,8 @@ class Gate {
 
     // True: go on, and leave() afterwards. False: the lock is to be taken.
     bool enter() {
-        __atomic_store_n(&this_mark.inside, 1u, __ATOMIC_RELAXED);
-        order_after_store();
-        GateWord seen = __atomic_load_n(&word_, __ATOMIC_ACQUIRE);
+        say_inside();
+        GateWord seen = __atomic_load_n(&word_, __ATOMIC_SEQ_CST);
         if (__builtin_expect(seen == GateWord::unused || (seen == GateWord::open && this_mark.listed != 0),
                              1)) {
             __atomic_store_n(&this_mark.calls, this_mark.calls + 1, __ATOMIC_RELAXED);
@@ -72,12 +71,14 @@ class Gate {
     void reset_in_child();
 
   private:
-    // The kernel's membarrier in drain() does the other side's work. Without it both sides pay.
-    void order_after_store() {
-        if (__builtin_expect(barriers_in_kernel_ != 0, 1))
+    // The store comes before the look at the gate. The kernel's membarrier in drain() sees to that; without it both sides pay.
+    void say_inside() {
+        if (__builtin_expect(__atomic_load_n(&barriers_in_kernel_, __ATOMIC_RELAXED) != 0, 1)) {
+            __atomic_store_n(&this_mark.inside, 1u, __ATOMIC_RELAXED);
             __asm__ volatile("" ::: "memory");
-        else
-            __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        } else {
+            __atomic_store_n(&this_mark.inside, 1u, __ATOMIC_SEQ_CST);
+        }
     }
     void forget_thread(ThreadMark* mark);
     static void at_thread_end(void* mark);

@@ -22,22 +22,24 @@ struct Symbols {
     const char* strings = nullptr;
     const uint32_t* hash = nullptr;  // DT_GNU_HASH
 
-    void read(const dl_phdr_info& info);
+    explicit Symbols(const link_map& library);
     void* find(const char* name) const;
 };
 
-void Symbols::read(const dl_phdr_info& info) {
-    base = info.dlpi_addr;
-    for (int i = 0; i < info.dlpi_phnum; i++) {
-        if (info.dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
-        const auto* entry = reinterpret_cast<const ElfW(Dyn)*>(base + info.dlpi_phdr[i].p_vaddr);
-        for (; entry->d_tag != DT_NULL; entry++) {
-            // The loader has made addresses of these, on every machine that CUDA runs on.
-            if (entry->d_tag == DT_SYMTAB) symbols = reinterpret_cast<const ElfW(Sym)*>(entry->d_un.d_ptr);
-            if (entry->d_tag == DT_STRTAB) strings = reinterpret_cast<const char*>(entry->d_un.d_ptr);
-            if (entry->d_tag == DT_GNU_HASH) hash = reinterpret_cast<const uint32_t*>(entry->d_un.d_ptr);
-        }
+Symbols::Symbols(const link_map& library) : base(library.l_addr) {
+    for (const ElfW(Dyn)* entry = library.l_ld; entry->d_tag != DT_NULL; entry++) {
+        // The loader has made addresses of these, on every machine that CUDA runs on.
+        if (entry->d_tag == DT_SYMTAB) symbols = reinterpret_cast<const ElfW(Sym)*>(entry->d_un.d_ptr);
+        if (entry->d_tag == DT_STRTAB) strings = reinterpret_cast<const char*>(entry->d_un.d_ptr);
+        if (entry->d_tag == DT_GNU_HASH) hash = reinterpret_cast<const uint32_t*>(entry->d_un.d_ptr);
     }
+}
+
+// Without libc's, which somebody may stand before who asks us where it is.
+bool is_same(const char* a, const char* b) {
+    for (; *a == *b; a++, b++)
+        if (*a == '\0') return true;
+    return false;
 }
 
 void* Symbols::find(const char* name) const {
@@ -53,27 +55,18 @@ void* Symbols::find(const char* name) const {
         uint32_t seen = chain[index - first];
         const ElfW(Sym)& symbol = symbols[index];
         if ((seen | 1) == (wanted | 1) && symbol.st_shndx != SHN_UNDEF &&
-            ::strcmp(strings + symbol.st_name, name) == 0)
+            is_same(strings + symbol.st_name, name))
             return reinterpret_cast<void*>(base + symbol.st_value);
         if ((seen & 1) != 0) return nullptr;
         index++;
     }
 }
 
-struct Search {
-    const char* name;
-    void* found;
-};
-
-int look_into(dl_phdr_info* info, size_t, void* data) {
-    auto* search = static_cast<Search*>(data);
-    const char* slash = ::strrchr(info->dlpi_name, '/');
-    const char* file = slash != nullptr ? slash + 1 : info->dlpi_name;
-    if (::strcmp(file, "libc.so.6") != 0 && ::strcmp(file, "libdl.so.2") != 0) return 0;
-    Symbols symbols;
-    symbols.read(*info);
-    search->found = symbols.find(search->name);
-    return search->found != nullptr ? 1 : 0;
+bool is_file(const char* path, const char* name) {
+    const char* file = path;
+    for (const char* c = path; *c != '\0'; c++)
+        if (*c == '/') file = c + 1;
+    return is_same(file, name);
 }
 
 constinit Lock load_lock;
@@ -86,10 +79,13 @@ bool is_cuda_name(const char* name) {
 
 }  // namespace
 
+// libc stands among the libraries that the program began with, at the head of the loader's list: those never go.
 void* find_in_libc(const char* name) {
-    Search search{name, nullptr};
-    ::dl_iterate_phdr(look_into, &search);
-    return search.found;
+    for (const link_map* library = _r_debug.r_map; library != nullptr; library = library->l_next) {
+        if (!is_file(library->l_name, "libc.so.6") && !is_file(library->l_name, "libdl.so.2")) continue;
+        if (void* found = Symbols(*library).find(name); found != nullptr) return found;
+    }
+    return nullptr;
 }
 
 // Where the assembler below jumps to. Atomic words; whoever finds them empty fills them, with the same values.

@@ -93,6 +93,11 @@ bool Reads::is_equal(uint64_t address, uint64_t length_bytes, const ReadPlace& p
     return true;
 }
 
+bool Reads::covers(uint64_t address, uint64_t length_bytes) {
+    ReadPlace place;
+    return length_bytes > 0 && look_up(address, length_bytes, &place);
+}
+
 bool Reads::find(uint64_t address, uint64_t length_bytes, ReadPlace* place) {
     return length_bytes > 0 && look_up(address, length_bytes, place) &&
            is_equal(address, length_bytes, *place);

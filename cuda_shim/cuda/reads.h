@@ -7,7 +7,7 @@
 //
 // Owns:      a ring of the last reads, and a descriptor of each weight file among them.
 // Invariant: find() says yes only when every byte at the address was the file's, at that moment.
-// Callers:   note(): any thread, without our locks, also in a signal handler. find(): with the card's lock held.
+// Callers:   note(): any thread, without our locks, also in a signal handler. covers(), find(): with the card's lock held.
 // Fails:     what is not in the ring, or can't be compared, was not read.
 #pragma once
 
@@ -31,6 +31,8 @@ class Reads {
 
     // The engine read so much at this offset of the file.
     void note(int fd, const void* address, uint64_t length_bytes, uint64_t offset_bytes);
+    // Whether find() is worth a try: the engine read into all of the range. Looks at no byte of it.
+    bool covers(uint64_t address, uint64_t length_bytes);
     bool find(uint64_t address, uint64_t length_bytes, ReadPlace* place);
     void reset_in_child();
 

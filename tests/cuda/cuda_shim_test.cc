@@ -95,7 +95,8 @@ BOOST_AUTO_TEST_CASE(a_tierd_that_hangs_holds_nobody_up) {
 BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_at_every_size_of_the_card) {
     WorkDir dir;
     Weights weights(dir);
-    std::string first = setting("TIERD_SEQUENCES_FIRST", "1"), count = setting("TIERD_SEQUENCES", "300");
+    std::string first = setting("TIERD_SEQUENCES_FIRST", "1"),
+                count = setting("TIERD_SEQUENCES", DEFAULT_SEQUENCES);
     for (const char* capacity : {"4MiB", "512KiB", "256KiB"}) {
         Daemon daemon(dir, sharing(capacity));
         Words environment = under(daemon);
@@ -114,6 +115,27 @@ BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_at_every_size_of_the_card) 
             BOOST_TEST(counted(run.log, "dropped") > 0u, run.log);
             BOOST_TEST(counted(run.log, "saved, ") > 0u, run.log);
         }
+        daemon.stop();
+    }
+}
+
+// Four threads need five parts of 256 KiB; with room for all the gate is open, with room for three it closes under them.
+BOOST_AUTO_TEST_CASE(threads_that_launch_on_streams_of_their_own_see_every_byte) {
+    WorkDir dir;
+    Weights weights(dir);
+    for (const char* capacity : {"4MiB", "768KiB"}) {
+        Daemon daemon(dir, sharing(capacity));
+        Words environment = under(daemon);
+        environment.insert(environment.end(), {"SIMCUDA_GRANULARITY=64KiB", "TIERD_CUDA_CHUNK_BYTES=65536",
+                                               "TIERD_CUDA_MIN_BYTES=32768"});
+        Run run = Program(dir, std::string("threads-") + capacity,
+                          {"cuda_threads", "4", "40", weights.path, "262144"},
+                          {.memory = "16MiB", .file = {}}, environment)
+                      .wait();
+        BOOST_TEST(run.fine(), run.output << run.log);
+        BOOST_TEST(run.output.find(kAsExpected) != std::string::npos, run.output << run.log);
+        BOOST_TEST(counted(run.log, "bytes deferred") == 262144u, run.log);
+        BOOST_TEST((counted(run.log, "dropped") > 0u) == (capacity != std::string("4MiB")), run.log);
         daemon.stop();
     }
 }

@@ -251,27 +251,31 @@ BOOST_AUTO_TEST_CASE(two_and_eight_processes_share_a_card_that_holds_a_quarter_o
     }
 }
 
+// Eight at once, with memory for all of them, for half and for a quarter. Three are killed, tierd between the first two.
 BOOST_AUTO_TEST_CASE(engines_and_tierd_that_are_killed_at_random_change_no_byte_of_the_others) {
-    unsigned seed = 7;
-    BOOST_TEST_MESSAGE("seed " << seed);
-    std::mt19937 random(seed);
-    Card card{.memory = "64MiB", .file = dir.file("card")};
-    auto daemon = std::make_unique<Daemon>(dir, sharing("24MiB"));
-    std::vector<std::unique_ptr<Program>> programs;
-    for (int i = 0; i < 6; i++)
-        programs.push_back(std::make_unique<Program>(dir, "k" + std::to_string(i),
-                                                     model.command(ways()[i % 2 == 0 ? 5 : 0], 24), card,
-                                                     under(*daemon)));
-    for (int i = 0; i < 3; i++) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(50 + random() % 300));
-        if (i == 1) daemon->send(SIGKILL);
-        programs[static_cast<size_t>(i)]->kill();
-    }
-    for (size_t i = 0; i < programs.size(); i++) {
-        Run run = programs[i]->wait();
-        bool killed = WIFSIGNALED(run.status) && WTERMSIG(run.status) == SIGKILL;
-        if (i >= 3) BOOST_TEST(!killed);
-        if (!killed) model.check(run, 24);
+    constexpr int kEngines = 8, kKilled = 3, kRepeat = 12;
+    for (unsigned share : {1, 2, 4}) {
+        BOOST_TEST_MESSAGE("1/" << share << ": seed " << share);
+        std::mt19937 random(share);
+        std::string name = "killed-" + std::to_string(share);
+        Card card{.memory = mib(kEngines * Model::kMiB / share + 16), .file = dir.file("card-" + name)};
+        Daemon daemon(dir, sharing(mib(kEngines * Model::kMiB / share)));
+        std::vector<std::unique_ptr<Program>> programs;
+        for (int i = 0; i < kEngines; i++)
+            programs.push_back(std::make_unique<Program>(dir, name + "-" + std::to_string(i),
+                                                         model.command(ways()[i % 2 == 0 ? 5 : 0], kRepeat),
+                                                         card, under(daemon)));
+        for (int i = 0; i < kKilled; i++) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(50 + random() % 300));
+            if (i == 1) daemon.send(SIGKILL);
+            programs[static_cast<size_t>(i)]->kill();
+        }
+        for (size_t i = 0; i < programs.size(); i++) {
+            Run run = programs[i]->wait();
+            bool killed = WIFSIGNALED(run.status) && WTERMSIG(run.status) == SIGKILL;
+            if (i >= kKilled) BOOST_TEST(!killed);
+            if (!killed) model.check(run, kRepeat);
+        }
     }
 }
 

@@ -87,7 +87,7 @@ class Program {
 };
 
 inline std::vector<std::string> preloaded(std::vector<std::string> more) {
-    more.push_back("LD_PRELOAD=" + build_dir() + "/lib/libtierd_shim.so");
+    more.push_back("LD_PRELOAD=" TIERD_PRELOADED);
     more.push_back("TIERD_LOG=info");
     more.push_back(std::string("TIERD_MATCH=") + kMatch);
     return more;
