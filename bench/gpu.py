@@ -22,6 +22,8 @@ CHUNK = 2 * MIB
 OUT_OF_MEMORY = 2  # the mini engine's exit status when an allocation is refused
 CUDA_ERROR_OUT_OF_MEMORY = 2
 PATIENCE_S = 120   # for one answer of one process
+EXCLUSIVE_PROCESS = 3  # CU_COMPUTEMODE_EXCLUSIVE_PROCESS
+COMPUTE_MODE = 20      # CU_DEVICE_ATTRIBUTE_COMPUTE_MODE
 LOOK = "import ctypes; n = ctypes.c_int(); c = ctypes.CDLL('libcuda.so.1'); raise SystemExit(c.cuInit(0) or c.cuDeviceGetCount(ctypes.byref(n)) or n.value == 0)"
 
 
@@ -33,9 +35,15 @@ class OutOfMemory(Exception):
     """The engine was refused memory of the card."""
 
 
+def library_path():
+    """The caller's, without folders of simulated drivers: in containers the real one is often found by it alone."""
+    folders = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    return ":".join(folder for folder in folders if folder and "simcuda" not in folder)
+
+
 def has_real_card():
     """Asked in a process of its own, so that this one can still load the simulated driver."""
-    clean = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+    clean = dict(os.environ) | {"LD_LIBRARY_PATH": library_path()}
     return subprocess.run([sys.executable, "-c", LOOK], env=clean, capture_output=True).returncode == 0
 
 
@@ -55,10 +63,12 @@ class Card:
             self.set_link(link_bytes_per_s)
             os.environ.update({k: v for k, v in self.settings.items() if k.startswith("SIMCUDA_")})
         else:
-            self.settings = {"LD_LIBRARY_PATH": (build / "simcuda" / "cudart.folder").read_text()}
+            cudart = (build / "simcuda" / "cudart.folder").read_text().strip()
+            self.settings = {"LD_LIBRARY_PATH": ":".join(filter(None, (library_path(), cudart)))}
         self.driver = ctypes.CDLL(str(build / "simcuda" / "libcuda.so.1") if simulated else "libcuda.so.1")
         context = ctypes.c_void_p()
         self.call("cuInit", 0)
+        self.check_usable()
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
         self.call("cuCtxPushCurrent_v2", context)
         self.idle_bytes = self.taken_bytes()
@@ -70,6 +80,17 @@ class Card:
     def call(self, function, *arguments):
         if error := getattr(self.driver, function)(*arguments):
             raise Failed(f"{function}: CUDA error {error}")
+
+    def check_usable(self):
+        """What would make every program fail later, and in words that tell less."""
+        number = ctypes.c_int()
+        self.call("cuDriverGetVersion", ctypes.byref(number))
+        if number.value < 13000:
+            raise Failed(f"the driver is for CUDA {self.driver_version()}, and the mini engine's runtime wants 13.0: install a driver of "
+                         "release 580 or newer")
+        self.call("cuDeviceGetAttribute", ctypes.byref(number), COMPUTE_MODE, 0)
+        if number.value == EXCLUSIVE_PROCESS:
+            raise Failed("the card is for one process at a time: nvidia-smi -c DEFAULT lets several use it")
 
     def name(self):
         text = ctypes.create_string_buffer(256)

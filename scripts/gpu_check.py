@@ -27,6 +27,7 @@ WAYS = {"pytorch": ["--load", "pytorch"], "llama": ["--load", "llama"], "llama_m
         "pool": ["--pool"]}
 SHARE = 0.75        # of the cap, for what each of two processes allocates: together 1.5 times
 LIMIT_S = 570
+SLACK = 64 * MIB    # what a driver takes besides, for two processes: code that is loaded late, its own tables
 LINK = 4 << 30      # bytes a second of the simulated card
 
 
@@ -91,8 +92,10 @@ class Check:
                 engine = self.engine(self.models[0], daemon, options)
                 first_s, again_s = self.ask(engine, self.whole), self.ask(engine, self.whole)
                 moved = engine.close()
-                self.add(f"library_{name}", "card:" in engine.log.read_text(), load_calls_s=engine.load_calls_s, first_answer_s=first_s,
-                         answer_s=again_s, moved_mib=None if moved is None else round(moved / MIB))
+                said = re.search(r"card: (\d+) bytes deferred", engine.log.read_text())
+                deferred = int(said[1]) if said else 0
+                self.add(f"library_{name}", deferred > 0, load_calls_s=engine.load_calls_s, first_answer_s=first_s, answer_s=again_s,
+                         deferred_mib=deferred // MIB, moved_mib=None if moved is None else round(moved / MIB))
 
     def deferred_load(self):
         ours = []
@@ -117,7 +120,8 @@ class Check:
             for engine in both:
                 engine.close()
         held = most - contexts
-        self.add("two_processes_of_1.5_times_the_cap", held <= self.cap_bytes, cap_mib=self.cap_bytes // MIB,
+        allowed = self.cap_bytes + (0 if self.card.simulated else SLACK)
+        self.add("two_processes_of_1.5_times_the_cap", held <= allowed, cap_mib=self.cap_bytes // MIB,
                  allocated_mib=2 * self.allocated_bytes // MIB, held_mib=held // MIB, answer_s=statistics.median(answers))
 
     def reclaim(self):

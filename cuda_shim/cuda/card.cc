@@ -238,11 +238,12 @@ CUresult Card::defer_copy(uint64_t address, uint64_t length, uint32_t file, uint
             Reach reach;
             reach.add(window.chunk(chunk).owner, chunk, chunk + 1);
             if (CUresult result = bring(reach, waiting); result != CUDA_SUCCESS) return result;
-            uses.unseen();
+            uint64_t ticket = uses.begin(window, reach, waiting.stream);
             CUresult result =
                 waiting.has_stream
                     ? TIERD_REAL(cuMemcpyHtoDAsync_v2)(address + done, source + done, part, waiting.stream)
                     : TIERD_REAL(cuMemcpyHtoD_v2)(address + done, source + done, part);
+            if (ticket != 0) uses.launched(ticket);
             if (result != CUDA_SUCCESS) return result;
         }
         done += part;

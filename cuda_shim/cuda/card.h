@@ -16,10 +16,11 @@
 #include "cuda_shim/cuda/reach.h"
 #include "cuda_shim/cuda/uses.h"
 #include "cuda_shim/cuda/window.h"
+#include "cuda_shim/host/sys.h"
 
 namespace tierd::shim::cuda {
 
-// Where work waits for fills: a stream, or the calling thread itself.
+// Where work waits for fills: its stream, or (of a call that names none) the calling thread itself.
 struct Waiting {
     CUstream stream = nullptr;
     bool has_stream = false;
@@ -37,6 +38,27 @@ struct CardCounters {
     uint64_t most_chunks = 0;     // at once in the card's memory
     uint64_t chunks_ahead = 0;    // brought before anybody asked for them
     uint64_t chunks_ahead_used = 0;
+    // Of the time that others waited for what they had asked back: for this process to idle or its slice to end, for calls
+    // that were still running, for the proof that chunks are unwritten, for the saved ones, and for the driver to take it.
+    uint64_t reclaims = 0;
+    uint64_t patience_ns = 0;
+    uint64_t calls_ns = 0;
+    uint64_t proof_ns = 0;
+    uint64_t save_ns = 0;
+    uint64_t return_ns = 0;
+};
+
+// Adds what passes until its end.
+class Stopwatch {
+  public:
+    explicit Stopwatch(uint64_t& sum_ns) : sum_ns_(sum_ns), began_ns_(sys::now_ns()) {}
+    ~Stopwatch() { sum_ns_ += sys::now_ns() - began_ns_; }
+    Stopwatch(const Stopwatch&) = delete;
+    Stopwatch& operator=(const Stopwatch&) = delete;
+
+  private:
+    uint64_t& sum_ns_;
+    const uint64_t began_ns_;
 };
 
 class Card {
@@ -118,6 +140,8 @@ class Card {
     uint32_t choose(uint32_t* victims, uint32_t wanted, const Reach& keep, uint64_t beyond) const;
     uint32_t give_back(const uint32_t* victims, uint32_t count);
     bool prove(const uint32_t* victims, uint32_t count, bool* equal);
+    bool come_to_rest(const uint32_t* victims, uint32_t count);
+    bool save_others(const uint32_t* victims, uint32_t count, const bool* equal, bool* saved);
     bool save(uint32_t chunk);
     void return_memory(uint32_t chunk);
     // uvm.cc: the same where the window is managed memory.

@@ -37,7 +37,7 @@ bool is_read(const Plan& plan, const Waiting& waiting, uint32_t* file, uint64_t*
     uint64_t address = reinterpret_cast<uint64_t>(plan.from);
     if (!shim().reads.covers(address, plan.bytes)) return false;
     auto* query = TIERD_REAL(cuStreamQuery);
-    CUstream stream = waiting.has_stream ? waiting.stream : CU_STREAM_LEGACY;
+    CUstream stream = waiting.stream;
     Current current(shim().card.context());
     if ((query == nullptr || query(stream) != CUDA_SUCCESS) &&
         TIERD_REAL(cuStreamSynchronize)(stream) != CUDA_SUCCESS)
@@ -197,7 +197,7 @@ CUresult copy_batch(const Waiting& waiting, CUdeviceptr* to, CUdeviceptr* from, 
 namespace own {
 
 CUresult cuMemcpyHtoD_v2(TIERD_CALL(cuMemcpyHtoD_v2), CUdeviceptr to, const void* from, size_t bytes) {
-    Passage passage(no_stream());
+    Passage passage(no_stream(call.per_thread));
     CUresult result = CUDA_SUCCESS;
     return defer_or_prepare(passage, {to, from, bytes}, &result) ? result : call.real(to, from, bytes);
 }
@@ -211,7 +211,7 @@ CUresult cuMemcpyHtoDAsync_v2(TIERD_CALL(cuMemcpyHtoDAsync_v2), CUdeviceptr to, 
 }
 
 CUresult cuMemcpy(TIERD_CALL(cuMemcpy), CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-    Passage passage(no_stream());
+    Passage passage(no_stream(call.per_thread));
     CUresult result = CUDA_SUCCESS;
     return defer_or_prepare_unified(passage, to, from, bytes, &result) ? result : call.real(to, from, bytes);
 }
@@ -225,11 +225,11 @@ CUresult cuMemcpyAsync(TIERD_CALL(cuMemcpyAsync), CUdeviceptr to, CUdeviceptr fr
 }
 
 CUresult cuMemcpy2D_v2(TIERD_CALL(cuMemcpy2D_v2), const CUDA_MEMCPY2D* copy) {
-    return copy_2d(no_stream(), copy, [&] { return call.real(copy); });
+    return copy_2d(no_stream(call.per_thread), copy, [&] { return call.real(copy); });
 }
 
 CUresult cuMemcpy2DUnaligned_v2(TIERD_CALL(cuMemcpy2DUnaligned_v2), const CUDA_MEMCPY2D* copy) {
-    return copy_2d(no_stream(), copy, [&] { return call.real(copy); });
+    return copy_2d(no_stream(call.per_thread), copy, [&] { return call.real(copy); });
 }
 
 CUresult cuMemcpy2DAsync_v2(TIERD_CALL(cuMemcpy2DAsync_v2), const CUDA_MEMCPY2D* copy, CUstream stream) {

@@ -85,19 +85,25 @@ void Card::give_way(bool idle) {
     shrink_to(0);
 }
 
-// Returns the victims' memory; those that can't be saved stay.
-uint32_t Card::give_back(const uint32_t* victims, uint32_t count) {
+// Nothing of the engine's runs any more that could reach the victims, and nothing of ours.
+bool Card::come_to_rest(const uint32_t* victims, uint32_t count) {
+    Stopwatch watch(counters.calls_ns);
     shim().gate.close();
     shim().gate.drain();
-    if (uses.wait_for(window, victims, count) != CUDA_SUCCESS) return 0;
-    if (fills_pending_ && TIERD_REAL(cuEventSynchronize)(filled_) != CUDA_SUCCESS) return 0;
+    if (uses.wait_for(window, victims, count) != CUDA_SUCCESS) return false;
+    if (fills_pending_ && TIERD_REAL(cuEventSynchronize)(filled_) != CUDA_SUCCESS) return false;
     fills_pending_ = false;
+    return true;
+}
+
+// Returns the victims' memory; those that can't be saved stay.
+uint32_t Card::give_back(const uint32_t* victims, uint32_t count) {
+    if (!come_to_rest(victims, count)) return 0;
     if (managed_ != 0) return send_home(victims, count);
     bool equal[kBatch] = {};
     bool saved[kBatch] = {};
-    if (!prove(victims, count, equal)) return 0;
-    for (uint32_t i = 0; i < count; i++) saved[i] = !equal[i] && save(victims[i]);
-    if (TIERD_REAL(cuStreamSynchronize)(fills_) != CUDA_SUCCESS) return 0;
+    if (!prove(victims, count, equal) || !save_others(victims, count, equal, saved)) return 0;
+    Stopwatch watch(counters.return_ns);
     uint32_t gone = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (!equal[i] && !saved[i]) continue;
@@ -115,6 +121,7 @@ uint32_t Card::give_back(const uint32_t* victims, uint32_t count) {
 
 // Hashes the victims that were filled from an image, all at once, and says which are as they were then.
 bool Card::prove(const uint32_t* victims, uint32_t count, bool* equal) {
+    Stopwatch watch(counters.proof_ns);
     uint32_t first = kNone, last = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (window.chunk(victims[i]).state != ChunkState::clean) continue;
@@ -134,6 +141,13 @@ bool Card::prove(const uint32_t* victims, uint32_t count, bool* equal) {
         equal[i] = window.chunk(victims[i]).state == ChunkState::clean &&
                    seen_sums_[victims[i]] == seen_proofs_[victims[i]];
     return true;
+}
+
+// Copies those that are not as their image to pinned host memory, and waits for the copies.
+bool Card::save_others(const uint32_t* victims, uint32_t count, const bool* equal, bool* saved) {
+    Stopwatch watch(counters.save_ns);
+    for (uint32_t i = 0; i < count; i++) saved[i] = !equal[i] && save(victims[i]);
+    return TIERD_REAL(cuStreamSynchronize)(fills_) == CUDA_SUCCESS;
 }
 
 // Starts the copy to pinned host memory.

@@ -56,7 +56,7 @@ class Function:
     def stream(self):
         found = [name for kind, name in self.parameters if kind == "CUstream"]
         per_thread = "true" if self.variant else "false"
-        return f"stream_of({found[-1]}, {per_thread})" if found else "no_stream()"
+        return f"stream_of({found[-1]}, {per_thread})" if found else f"no_stream({per_thread})"
 
     def signature(self):
         return ", ".join(f"{kind} {name}" for kind, name in self.parameters)

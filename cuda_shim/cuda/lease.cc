@@ -20,6 +20,7 @@ constexpr uint64_t kRetryNs = 5'000'000'000u;
 constexpr uint64_t kIdleNs = 20'000'000u;  // no call for so long: the process idles
 constexpr uint64_t kShowNs = 1'000'000'000u;
 constexpr int64_t kLookMs = 5;
+constexpr int64_t kGlanceMs = 250;
 
 union Message {
     wire::Header header;
@@ -111,8 +112,9 @@ void Lease::serve() {
         if (!is_live()) go_on_alone();
         // This thread alone changes the channel, so it may look at it without the lock.
         pollfd wait{channel_.fd, POLLIN, 0};
-        long ready = sys::poll_one(&wait, 1000);
+        long ready = sys::poll_one(&wait, kGlanceMs);
         if (!is_live()) continue;
+        is_idle();  // looked at now and then, so that who has idled for long is known to when an order comes
         bool ours = channel_.still_ours();  // the engine may have closed what it does not know
         bool fine = ours && (ready <= 0 || read_message());
         Hold hold(shim().lock);
@@ -199,6 +201,7 @@ bool Lease::is_idle() {
 }
 
 void Lease::come_down(uint64_t target_bytes, uint64_t not_before_ns) {
+    uint64_t heard_ns = sys::now_ns();
     while (sys::now_ns() < not_before_ns && !is_idle()) {
         timespec pause{0, kLookMs * 1'000'000};
         sys::call(SYS_nanosleep, &pause, nullptr);
@@ -206,6 +209,8 @@ void Lease::come_down(uint64_t target_bytes, uint64_t not_before_ns) {
     auto answer = make_message<wire::LeaseHolds>(wire::Kind::lease_holds, 0);
     Hold hold(shim().lock);
     Card& card = shim().card;
+    card.counters.reclaims++;
+    card.counters.patience_ns += sys::now_ns() - heard_ns;
     card.shrink_to(static_cast<uint32_t>(target_bytes / card.window.chunk_bytes()));
     uint64_t left = card.window.bytes_of(card.window.resident_chunks());
     uint64_t lease = left > target_bytes ? left : target_bytes;

@@ -14,7 +14,7 @@ Passage::~Passage() {
     if (ticket_ != 0) shim().card.uses.launched(ticket_);
     if (place_ == Place::inside) Gate::leave();
     if (place_ == Place::locked) shim().lock.unlock();
-    if (ticket_ == 0) return;
+    if (ticket_ == 0 || !waiting_.has_stream) return;
     // The card is at work on this call; the time is good for the next one's weights.
     Hold hold(shim().lock);
     if (!shim().card.is_set_up()) return;
@@ -71,11 +71,7 @@ bool Passage::is_captured() const {
 // What the call uses can't be taken away before it has ended. What is recorded into a graph does not run now.
 void Passage::note_launch(bool captured) {
     Card& card = shim().card;
-    if (captured) return;
-    if (waiting_.has_stream)
-        ticket_ = card.uses.begin(card.window, reach_, waiting_.stream);
-    else
-        card.uses.unseen();
+    if (!captured) ticket_ = card.uses.begin(card.window, reach_, waiting_.stream);
 }
 
 CUresult Passage::enter() {
@@ -86,7 +82,7 @@ CUresult Passage::enter() {
     bool uses = !reach_.empty() && (settles_ || !captured);
     if (uses) {
         // A stream that records can't wait for what it does not record.
-        Waiting waiting = captured ? no_stream() : waiting_;
+        Waiting waiting = captured ? no_stream(false) : waiting_;
         result = settles_ ? all.card.pin(reach_, waiting) : all.card.bring(reach_, waiting);
         if (result == CUDA_SUCCESS) note_launch(captured);
         all.card.settle_gate();

@@ -19,9 +19,9 @@ inline Waiting stream_of(CUstream stream, bool per_thread) {
     if (stream != nullptr) return {stream, true};
     return {per_thread ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY, true};
 }
-// For calls without one: this thread waits.
-inline Waiting no_stream() {
-    return {};
+// For calls without one, which run on the default stream: this thread waits.
+inline Waiting no_stream(bool per_thread) {
+    return {per_thread ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY, false};
 }
 
 class Passage {

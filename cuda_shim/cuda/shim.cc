@@ -66,6 +66,12 @@ __attribute__((destructor)) static void say_what_was_done() {
                << did.waits << " waits, " << did.most_chunks << " most chunks at once, " << did.chunks_ahead
                << " read ahead, " << did.chunks_ahead_used << " of them used, "
                << the_shim.card.uses.whole_waits() << " waits for everything";
+    if (did.reclaims == 0) return;
+    log_info() << "card: gave back to others " << did.reclaims
+               << " times; all drops together: " << did.patience_ns / 1000 << " us until idle, "
+               << did.calls_ns / 1000 << " us for calls under way, " << did.proof_ns / 1000
+               << " us for proofs, " << did.save_ns / 1000 << " us for saved chunks, " << did.return_ns / 1000
+               << " us for the driver";
 }
 
 bool is_enabled() {

@@ -2,8 +2,8 @@
 // that could reach it have ended, and not when everything has.
 //
 // A call that is seen gets a ticket: a number, and an event behind it on its stream. An allocation keeps the ticket of
-// its last use. What is not seen (calls through the open gate, calls without a stream, uses on several streams) is waited for
-// with the whole context.
+// its last use. A call without a stream is one on the default stream. What is not seen (calls through the open gate, uses on
+// several streams) is waited for with the whole context.
 //
 // Owns:      the events.
 // Invariant: ended(allocation) is true only when every call that named the allocation has ended. A ticket is reused

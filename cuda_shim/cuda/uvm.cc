@@ -43,17 +43,18 @@ bool Card::reserve_managed() {
         return false;
     }
     if (TIERD_REAL(cuMemGetInfo_v2)(&free_bytes, &total) != CUDA_SUCCESS) return false;
-    uint64_t chunks = free_bytes > 0 ? (free_bytes - 1) / kChunkBytes : 0;
+    const uint64_t chunk_bytes = shim().config.chunk_bytes;
+    uint64_t chunks = free_bytes > 0 ? (free_bytes - 1) / chunk_bytes : 0;
     CUdeviceptr base = 0;
     if (chunks < 2 ||
-        TIERD_REAL(cuMemAllocManaged)(&base, chunks * kChunkBytes, CU_MEM_ATTACH_GLOBAL) != CUDA_SUCCESS)
+        TIERD_REAL(cuMemAllocManaged)(&base, chunks * chunk_bytes, CU_MEM_ATTACH_GLOBAL) != CUDA_SUCCESS)
         return false;
     managed_ = base;
-    log_info() << "managed memory: " << chunks * kChunkBytes << " bytes, of " << free_bytes
+    log_info() << "managed memory: " << chunks * chunk_bytes << " bytes, of " << free_bytes
                << " that are free";
-    uint64_t first = round_up(base, kChunkBytes);
+    uint64_t first = round_up(base, chunk_bytes);
     if (first != base) chunks--;
-    return window.prepare(first, static_cast<uint32_t>(chunks));
+    return window.prepare(first, static_cast<uint32_t>(chunks), chunk_bytes);
 }
 
 void Card::free_managed() {
@@ -70,12 +71,13 @@ CUresult Card::bring_managed(uint32_t index) {
     if (chunk.pieces != kNone) {
         bool weights_alone = window.covered(index);
         if (CUresult result = write_pieces(index); result != CUDA_SUCCESS) return result;
-        if (weights_alone && TIERD_REAL(cuMemAdvise_v2)(address, kChunkBytes, CU_MEM_ADVISE_SET_READ_MOSTLY,
-                                                        memory_kind_.location) == CUDA_SUCCESS)
+        if (weights_alone &&
+            TIERD_REAL(cuMemAdvise_v2)(address, window.chunk_bytes(), CU_MEM_ADVISE_SET_READ_MOSTLY,
+                                       memory_kind_.location) == CUDA_SUCCESS)
             chunk.memory = kReadMostly;
     }
     CUresult result =
-        TIERD_REAL(cuMemPrefetchAsync_v2)(address, kChunkBytes, memory_kind_.location, 0, fills_);
+        TIERD_REAL(cuMemPrefetchAsync_v2)(address, window.chunk_bytes(), memory_kind_.location, 0, fills_);
     if (result != CUDA_SUCCESS) return result;
     fills_pending_ = true;
     counters.chunks_filled++;
@@ -98,8 +100,8 @@ uint32_t Card::send_home(const uint32_t* victims, uint32_t count) {
     for (uint32_t i = 0; i < count; i++)
         (window.chunk(victims[i]).memory == kReadMostly ? counters.chunks_dropped : counters.chunks_saved)++;
     for (uint32_t i = 0; i < count; i++)
-        if (TIERD_REAL(cuMemPrefetchAsync_v2)(window.address_of(victims[i]), kChunkBytes, kHome, 0, fills_) !=
-            CUDA_SUCCESS)
+        if (TIERD_REAL(cuMemPrefetchAsync_v2)(window.address_of(victims[i]), window.chunk_bytes(), kHome, 0,
+                                              fills_) != CUDA_SUCCESS)
             return 0;
     if (TIERD_REAL(cuStreamSynchronize)(fills_) != CUDA_SUCCESS) return 0;
     for (uint32_t i = 0; i < count; i++) window.change(victims[i], ChunkEvent::drop);
@@ -112,9 +114,9 @@ void Card::release_managed(uint32_t index) {
     if (managed_freed_) return;
     CUdeviceptr address = window.address_of(index);
     if (chunk.memory == kReadMostly)
-        TIERD_REAL(cuMemAdvise_v2)(address, kChunkBytes, CU_MEM_ADVISE_UNSET_READ_MOSTLY,
+        TIERD_REAL(cuMemAdvise_v2)(address, window.chunk_bytes(), CU_MEM_ADVISE_UNSET_READ_MOSTLY,
                                    memory_kind_.location);
-    TIERD_REAL(cuMemPrefetchAsync_v2)(address, kChunkBytes, kHome, 0, fills_);
+    TIERD_REAL(cuMemPrefetchAsync_v2)(address, window.chunk_bytes(), kHome, 0, fills_);
     chunk.memory = 0;
 }
 
