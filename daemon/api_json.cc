@@ -171,6 +171,19 @@ json to_json_value(const TierStatus& t) {
             {"state", t.state}};
 }
 
+json to_json_value(const DiskStatus& d) {
+    json reads = json::array();
+    for (const DiskReads& at : d.reads)
+        reads.push_back({{"depth", at.depth}, {"bytes_per_s", at.bytes_per_s}});
+    return {{"name", d.name},
+            {"kind", d.kind},
+            {"size_bytes", d.size_bytes},
+            {"file_bytes", d.file_bytes},
+            {"latency_ns", d.latency_ns},
+            {"reads", std::move(reads)},
+            {"measured_ns", d.measured_ns}};
+}
+
 json to_json_value(const FaultStageStatus& s) {
     return {{"stage", s.stage},
             {"count", s.count},

@@ -18,6 +18,7 @@ nlohmann::json to_json_value(const EngineStatus& status);
 nlohmann::json to_json_value(const ModelStatus& model);
 nlohmann::json to_json_value(const SessionStatus& session);
 nlohmann::json to_json_value(const TierStatus& tier);
+nlohmann::json to_json_value(const DiskStatus& disk);
 nlohmann::json to_json_value(const FaultStageStatus& stage);
 nlohmann::json to_json_value(const SlowFault& fault);
 nlohmann::json to_json_value(const SourceStatus& source);

@@ -66,6 +66,17 @@ ApiResponse list(const char* key, const Result<std::vector<T>>& result) {
     return json_response({{key, std::move(items)}});
 }
 
+ApiResponse tiers(Control& control) {
+    auto tiers = control.tiers();
+    if (!tiers) return refuse(tiers.error());
+    auto disks = control.disks();
+    if (!disks) return refuse(disks.error());
+    json body = {{"tiers", json::array()}, {"disks", json::array()}};
+    for (const TierStatus& tier : *tiers) body["tiers"].push_back(to_json_value(tier));
+    for (const DiskStatus& disk : *disks) body["disks"].push_back(to_json_value(disk));
+    return json_response(body);
+}
+
 ApiResponse metrics(Control& control) {
     auto status = control.status();
     if (!status) return refuse(status.error());
@@ -229,7 +240,7 @@ constexpr ApiRoute kRoutes[] = {
     {"GET",  "/v1/status",                [](Control& c, Text, Text) { return one(c.status()); }},
     {"GET",  "/v1/models",                [](Control& c, Text, Text) { return list("models", c.models()); }},
     {"GET",  "/v1/sessions",              [](Control& c, Text, Text) { return list("sessions", c.sessions()); }},
-    {"GET",  "/v1/tiers",                 [](Control& c, Text, Text) { return list("tiers", c.tiers()); }},
+    {"GET",  "/v1/tiers",                 [](Control& c, Text, Text) { return tiers(c); }},
     {"POST", "/v1/tiers",                 [](Control& c, Text, Text body) { return add_tier(c, body); }},
     {"PUT",  "/v1/tiers/{name}",          [](Control& c, Text name, Text body) { return resize_tier(c, name, body); }},
     {"DELETE", "/v1/tiers/{name}",        [](Control& c, Text name, Text) { return started(c.remove_tier(name)); }},

@@ -198,6 +198,7 @@ constexpr Setting kSettings[] = {
     {"tiers",   "discover",         [](Config& c, const Value& v) { return set_bool(v, c.tiers.discover); }},
     {"tiers",   "share",            [](Config& c, const Value& v) { return set_share(v, c.tiers.share_percent); }},
     {"tiers",   "migrate_limit",    [](Config& c, const Value& v) { return set_size(v, c.tiers.migrate_bytes_per_s); }},
+    {"tiers",   "measure_disks",    [](Config& c, const Value& v) { return set_bool(v, c.tiers.measure_disks); }},
     {"hbm",     "capacity",         [](Config& c, const Value& v) { return set_budget(v, c.hbm.capacity); }},
     {"hbm",     "slice_ms",         [](Config& c, const Value& v) { return set_number(v, 10, 60000, c.hbm.slice_ms); }},
     {"sample",  "source",           [](Config& c, const Value& v) { return set_source(v, c.sample.source); }},

@@ -75,7 +75,9 @@ struct TiersConfig {
     bool discover = true;  // memory nodes without processors are taken into use, also those that appear later
     uint32_t share_percent = 75;                // of each such node's memory, for weights; 1 to 95
     uint64_t migrate_bytes_per_s = 256 * kMiB;  // moves between tiers; 0: as fast as the memory is
-    std::vector<TierOverride> said = {};        // [[tier]]
+    bool measure_disks =
+        true;  // how fast they read: once each, 48 MiB of a weight file, when nobody waits for them
+    std::vector<TierOverride> said = {};  // [[tier]]
 
     bool operator==(const TiersConfig&) const = default;
 };

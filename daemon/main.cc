@@ -131,6 +131,7 @@ EngineConfig engine_config(const Config& config, std::vector<TierSpec> tiers) {
             .epoch_ms = config.policy.epoch_ms,
             .deadline_ms = config.session.deadline_ms,
             .state_directory = config.state.directory,
+            .measure_disks = config.tiers.measure_disks,
             .hbm = {.percent = config.hbm.capacity.percent,
                     .bytes = config.hbm.capacity.bytes,
                     .slice_ms = config.hbm.slice_ms},

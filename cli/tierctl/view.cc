@@ -156,6 +156,14 @@ std::string view_tiers(const json& answer) {
                    bandwidth == 0 ? "-" : format_bytes(bandwidth) + "/s", text(t, "figures"),
                    text(t, "state")});
     }
+    for (const json& disk : answer.value("disks", json::array())) {
+        uint64_t latency_ns = number(disk, "latency_ns"), best = 0;
+        for (const json& read : disk.at("reads")) best = std::max(best, number(read, "bytes_per_s"));
+        table.add({text(disk, "name"), text(disk, "kind"), size(disk, "size_bytes"), size(disk, "file_bytes"),
+                   percent(number(disk, "file_bytes"), number(disk, "size_bytes")),
+                   latency_ns == 0 ? "-" : duration(latency_ns), best == 0 ? "-" : format_bytes(best) + "/s",
+                   best == 0 ? "unknown" : "measured", "origin"});
+    }
     return table.text();
 }
 

@@ -31,6 +31,8 @@ class Control {
     virtual Result<std::vector<ModelStatus>> models() = 0;
     virtual Result<std::vector<SessionStatus>> sessions() = 0;
     virtual Result<std::vector<TierStatus>> tiers() = 0;
+    // Those that weight files are served from now.
+    virtual Result<std::vector<DiskStatus>> disks() = 0;
     // Where the time of faults went since the start, a row a stage.
     virtual Result<std::vector<FaultStageStatus>> faults() = 0;
     virtual Result<SlowFault> slowest_fault() = 0;

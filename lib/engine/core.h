@@ -144,6 +144,8 @@ class Core {
     std::vector<ModelStatus> models() const;
     std::vector<SessionStatus> sessions() const;
     std::vector<TierStatus> tiers() const;
+    std::map<dev_t, uint64_t> bytes_on_devices() const;  // of files that are known
+    bool disks_are_idle() const;                         // nothing was read lately, and nobody waits
     std::vector<FaultStageStatus> faults() const;
     SlowFault slowest_fault() const { return slowest_; }
     Result<ModelDetail> tensors(const std::string& model);
@@ -298,6 +300,8 @@ class Core {
     // core_moves.cc
     void propose_moves();
     bool is_exchange(const ProposedMove& down, const ProposedMove& up);
+    uint8_t near_its_reader(const ProposedMove& move) const;
+    void bring_near();
     Refusal start_move(ExtentId id, uint8_t to, uint32_t priority, bool for_exchange = false);
     void on_moved(const MoveResult& result);
     void check_placements();
@@ -384,6 +388,7 @@ class Core {
     std::unordered_map<ExtentId, uint8_t> scattered_;  // evicting, and where else some of their pages are
     std::deque<ProposedMove> deferred_moves_;          // the second half of exchanges, until there is room
     ExtentId next_placement_ = 0;                      // to be checked
+    ExtentId next_nearer_ = 0;                         // to be looked at for a nearer tier
     uint32_t suspect_rows_ = 0;                        // to be checked soon, since there were news of memory
     uint64_t migrate_bytes_per_s_;
     EngineCounters counters_;
@@ -412,6 +417,7 @@ class Core {
     FallBackCounts fall_backs_{};
     SlowFault slowest_;
     uint32_t reads_in_flight_ = 0;
+    uint64_t last_read_ns_ = 0;  // the start of the last one
     uint32_t remote_reads_ = 0;  // of these, from file systems that may hang
     std::deque<ExtentId> held_;  // wanted of such files, until another of their reads has ended
     uint64_t evicting_bytes_ = 0;

@@ -144,7 +144,7 @@ Started Core::start_fill(ExtentId id, FillReason reason) {
     Fill fill;
     fill.reason = reason;
     fill.started_ns = monotonic_ns();
-    uint8_t tier = tiers_.grant(file.memory_of(id));
+    uint8_t tier = tiers_.grant(file.memory_of(id), heat_.reader_node(id));
     if (tier == kNoTier) return Started::no_room;
     Started refused = Started::yes;
     PreferNode prefer(preferred_node(tier));
@@ -159,6 +159,7 @@ Started Core::start_fill(ExtentId id, FillReason reason) {
         return refused;
     }
     set_state(id, TIERD_EXTENT_FILLING);
+    last_read_ns_ = fill.started_ns;
     table_[id].tier = tier;
     fills_[id] = std::move(fill);
     reads_in_flight_++;

@@ -15,6 +15,9 @@ namespace {
 
 constexpr size_t kMovesInFlight = 64;      // waiting or under way; what is proposed beyond is forgotten
 constexpr uint32_t kPlacementRows = 4096;  // looked at in an epoch
+constexpr size_t kNearerMoves =
+    8;  // when so many moves are under way, none are added that only bring extents nearer
+constexpr uint32_t kNearerPriority = 1;
 // Pages that the kernel is asked for in an epoch, some 100 µs; and while there are news of memory, when it pays.
 constexpr size_t kPlacementPages = 512;
 constexpr size_t kNewsPlacementPages = 8192;
@@ -68,12 +71,35 @@ void Core::propose_moves() {
         bool pair = i + 1 < moves.size() && is_exchange(moves[i], moves[i + 1]);
         Refusal refusal = moves_.size() >= kMovesInFlight
                               ? Refusal::too_many
-                              : start_move(moves[i].extent, moves[i].tier, moves[i].priority, pair);
+                              : start_move(moves[i].extent, pair ? moves[i].tier : near_its_reader(moves[i]),
+                                           moves[i].priority, pair);
         count_decision(Proposal::move, refusal);
         if (!pair) continue;
         count_decision(Proposal::move, refusal);
         if (refusal == Refusal::none) deferred_moves_.push_back(moves[i + 1]);
         i++;
+    }
+}
+
+// A policy chooses among speeds; of equally fast tiers the nearest to whoever reads the extent is meant, where it has room.
+uint8_t Core::near_its_reader(const ProposedMove& move) const {
+    uint8_t near = tiers_.nearest_like(move.tier, heat_.reader_node(move.extent));
+    const Tier* tier = tiers_.find(near);
+    bool has_room = tier != nullptr && tiers_.room_in(*tier) >= config_.extent_bytes;
+    return has_room ? near : move.tier;
+}
+
+// Every epoch: what is read from one node most goes to the tier near it, where another one is as fast.
+void Core::bring_near() {
+    if (!tiers_.has_equals()) return;
+    const uint32_t rows = table_.size();
+    for (uint32_t looked = 0; looked < std::min(rows, kPlacementRows); looked++) {
+        if (moves_.size() >= kNearerMoves) return;
+        if (next_nearer_ >= rows) next_nearer_ = 0;
+        ExtentId id = next_nearer_++;
+        if (table_[id].state != TIERD_EXTENT_RESIDENT) continue;
+        uint8_t near = tiers_.nearest_like(table_[id].tier, heat_.reader_node(id));
+        if (near != table_[id].tier) (void)start_move(id, near, kNearerPriority);
     }
 }
 

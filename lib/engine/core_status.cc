@@ -97,6 +97,18 @@ std::vector<TierStatus> Core::tiers() const {
     return list;
 }
 
+std::map<dev_t, uint64_t> Core::bytes_on_devices() const {
+    std::map<dev_t, uint64_t> bytes;
+    for (auto& [number, file] : files_)
+        if (!file->changed) bytes[static_cast<dev_t>(file->origin.identity.device)] += file->size_bytes();
+    return bytes;
+}
+
+bool Core::disks_are_idle() const {
+    bool waiting = reads_in_flight_ > 0 || !demand_.empty() || !ahead_.empty() || stopping_;
+    return !waiting && monotonic_ns() - last_read_ns_ >= config_.disk_idle_ms * kNsPerMs;
+}
+
 // All parts of a model by its name, or one file by path or number. Many checkpoints call their file
 // model.safetensors: a name that stands for several models is refused rather than acted on for all. A file that changed while
 // it was served is known until its sessions have left it; names and paths mean the one that is served now.

@@ -77,6 +77,7 @@ void Core::tend_tiers() {
     }
     for (auto& [number, job] : jobs_)
         if (job.drains != kNoTier && !job.status.finished && !drain_some(job)) finish_drain(job);
+    bring_near();
     check_placements();
 }
 

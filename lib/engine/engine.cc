@@ -19,6 +19,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
 #include "lib/engine/core.h"
+#include "lib/engine/disk_book.h"
 #include "lib/engine/user_shares.h"
 #include "lib/sample/spe_source.h"
 
@@ -148,6 +149,7 @@ class ThreadedEngine final : public Engine {
         core_->add_notes(arenas_.notes());
         core_->add_notes(notes_);
         choose_source();
+        open_disks();
         thread_ = std::thread([this] {
             name_this_thread("tierd-engine");
             core_->run();
@@ -246,6 +248,12 @@ class ThreadedEngine final : public Engine {
                                  .capacity_bytes = card.capacity_bytes,
                                  .used_bytes = card.leased_bytes});
         return list;
+    }
+    Result<std::vector<DiskStatus>> disks() override {
+        using Bytes = std::map<dev_t, uint64_t>;
+        auto bytes = ask<Result<Bytes>>([](Core& core) -> Result<Bytes> { return core.bytes_on_devices(); });
+        if (!bytes) return std::unexpected(bytes.error());
+        return disks_->list(*bytes);
     }
     Result<std::vector<SourceStatus>> pause_sources(bool paused) override {
         return ask<Result<std::vector<SourceStatus>>>([paused](Core& core) {
@@ -448,6 +456,15 @@ class ThreadedEngine final : public Engine {
         return ask<Result<ModelStatus>>([=](Core& core) { return core.set_pinned(model, pinned); });
     }
 
+    void open_disks() {
+        auto idle = [this] {
+            auto told = ask<Result<bool>>([](Core& core) -> Result<bool> { return core.disks_are_idle(); });
+            return told && *told;
+        };
+        disks_ = std::make_unique<DiskBook>(DiskBook::Parts{
+            .state = state_, .memory = &memory_, .measure = config_.measure_disks, .idle = idle});
+    }
+
     // The best source that there is and that the configuration allows. Before the engine's thread begins.
     void choose_source() {
         core_->offer_sources(discover_sources());
@@ -513,6 +530,7 @@ class ThreadedEngine final : public Engine {
         if (!known || *known != nullptr) return known;
         auto made = make_file(fd, std::move(*origin), path, may_be_hugetlb, uid);
         if (!made) return made;
+        disks_->see((*made)->origin);
         return ask<Found>([file = *made](Core& core) { return core.adopt_file(file); });
     }
 
@@ -608,6 +626,7 @@ class ThreadedEngine final : public Engine {
     std::mutex policy_mutex_;  // one load at a time; guards policy_source_
     PolicySource policy_source_;
     Worker loader_{"tierd-loader"};
+    std::unique_ptr<DiskBook> disks_;
     std::thread thread_;
 };
 

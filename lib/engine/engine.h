@@ -39,6 +39,8 @@ struct EngineConfig {
     uint32_t fault_deadline_ms = 5000;  // a toucher that waited so long is sent to the kernel's mapping
     uint32_t deadline_ms = 500;         // clients leave when the heartbeat is older; see wire::Reply
     std::string state_directory = {};   // empty: nothing is remembered between runs
+    bool measure_disks = false;         // once each, when nothing was read for so long:
+    uint32_t disk_idle_ms = 5000;
     HbmConfig hbm = {};
     uint64_t user_metadata_bytes =
         256 << 20;  // that tierd may need to keep book of one user's files; see user_shares.h

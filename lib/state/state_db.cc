@@ -1,6 +1,6 @@
 // state_db.cc - StateDb over SQLite.
 //
-// The extents of an order are one blob of little-endian 32-bit indices. The journal is SQLite's rollback
+// The extents of an order are one blob of little-endian 32-bit indices; a disk's speeds are a line, "1:500000000 4:900000000". The journal is SQLite's rollback
 // journal: there is one writer, and it leaves one file beside the database at most. The layout's version is
 // in user_version; a file of another version is treated as a damaged one, for what it holds is learned again
 // in one run of the model.
@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <sstream>
 
 namespace tierd {
 namespace {
@@ -97,6 +98,8 @@ int make_layout(sqlite3* db) {
                "BEGIN IMMEDIATE;"
                "CREATE TABLE IF NOT EXISTS touch_order (file_key TEXT PRIMARY KEY, layout INTEGER NOT NULL,"
                " recorded_ns INTEGER NOT NULL, extents BLOB NOT NULL);"
+               "CREATE TABLE IF NOT EXISTS disk (disk_key TEXT PRIMARY KEY, measured_ns INTEGER NOT NULL,"
+               " latency_ns INTEGER NOT NULL, speeds TEXT NOT NULL);"
                "PRAGMA user_version = " +
                    std::to_string(kLayoutVersion) + "; COMMIT");
 }
@@ -134,11 +137,15 @@ class SqliteStateDb final : public StateDb {
     Result<void> begin();
     Result<TouchOrder> load_order(const std::string& file_key) override;
     Result<void> store_order(const std::string& file_key, const TouchOrder& order) override;
+    Result<DiskRecord> load_disk(const std::string& disk_key) override;
+    Result<void> store_disk(const std::string& disk_key, const DiskRecord& record) override;
 
   private:
     Result<void> begin_anew();
     int read(const std::string& file_key, TouchOrder& order);
     int write(const std::string& file_key, const TouchOrder& order);
+    int read_disk(const std::string& disk_key, DiskRecord& record);
+    int write_disk(const std::string& disk_key, const DiskRecord& record);
 
     std::string path_;
     Db db_;
@@ -224,6 +231,64 @@ Result<void> SqliteStateDb::store_order(const std::string& file_key, const Touch
         rc = write(file_key, order);
     }
     if (rc != SQLITE_OK) return db_error(db_.get(), "store touch order", path_);
+    return {};
+}
+
+int SqliteStateDb::read_disk(const std::string& disk_key, DiskRecord& record) {
+    Statement select;
+    int rc =
+        prepare(db_.get(), "SELECT measured_ns, latency_ns, speeds FROM disk WHERE disk_key = ?", select);
+    if (rc == SQLITE_OK) rc = bind_text(select, 1, disk_key);
+    if (rc == SQLITE_OK) rc = sqlite3_step(select.get());
+    if (rc != SQLITE_ROW) return rc;
+    record.measured_ns = static_cast<uint64_t>(sqlite3_column_int64(select.get(), 0));
+    record.latency_ns = static_cast<uint64_t>(sqlite3_column_int64(select.get(), 1));
+    const unsigned char* text = sqlite3_column_text(select.get(), 2);
+    std::istringstream line(text != nullptr ? reinterpret_cast<const char*>(text) : "");
+    char colon = 0;
+    for (std::pair<uint32_t, uint64_t> speed; line >> speed.first >> colon >> speed.second;)
+        record.speeds.push_back(speed);
+    return record.speeds.empty() || !line.eof() ? SQLITE_CORRUPT : SQLITE_ROW;
+}
+
+Result<DiskRecord> SqliteStateDb::load_disk(const std::string& disk_key) {
+    DiskRecord record;
+    int rc = db_ ? read_disk(disk_key, record) : SQLITE_CORRUPT;
+    if (rc == SQLITE_ROW) return record;
+    if (is_damage(rc)) {
+        auto anew = begin_anew();
+        if (!anew) return std::unexpected(anew.error());
+    } else if (rc != SQLITE_DONE) {
+        return db_error(db_.get(), "load disk", path_);
+    }
+    return fail(Code::not_found, "load disk", disk_key, "it is measured when a model lies on it");
+}
+
+int SqliteStateDb::write_disk(const std::string& disk_key, const DiskRecord& record) {
+    std::string speeds;
+    for (auto& [depth, bytes_per_s] : record.speeds)
+        speeds += (speeds.empty() ? "" : " ") + std::to_string(depth) + ":" + std::to_string(bytes_per_s);
+    Statement insert;
+    int rc = prepare(db_.get(), "INSERT OR REPLACE INTO disk VALUES (?, ?, ?, ?)", insert);
+    if (rc == SQLITE_OK) rc = bind_text(insert, 1, disk_key);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_bind_int64(insert.get(), 2, static_cast<sqlite3_int64>(record.measured_ns));
+    if (rc == SQLITE_OK)
+        rc = sqlite3_bind_int64(insert.get(), 3, static_cast<sqlite3_int64>(record.latency_ns));
+    if (rc == SQLITE_OK) rc = bind_text(insert, 4, speeds);
+    if (rc != SQLITE_OK) return rc;
+    rc = sqlite3_step(insert.get());
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+Result<void> SqliteStateDb::store_disk(const std::string& disk_key, const DiskRecord& record) {
+    int rc = db_ ? write_disk(disk_key, record) : SQLITE_CORRUPT;
+    if (is_damage(rc)) {
+        auto anew = begin_anew();
+        if (!anew) return anew;
+        rc = write_disk(disk_key, record);
+    }
+    if (rc != SQLITE_OK) return db_error(db_.get(), "store disk", path_);
     return {};
 }
 

@@ -15,11 +15,16 @@ namespace tierd {
 
 struct Disk {
     std::string name;  // "nvme0n1"; a partition's whole disk
-    std::string kind;  // "nvme", "ssd" or "rotational"
+    std::string kind;  // "nvme", "virtio", "loop", "ssd" or "rotational"
     uint64_t size_bytes = 0;
+    std::string serial =
+        {};  // what tells it from others of its kind, where it says so; of a loop device, its file
 
     bool operator==(const Disk&) const = default;
 };
+
+// The same for the same disk, also after a restart of the machine, as far as disks can be told apart.
+std::string disk_key(const Disk& disk);
 
 // The disk of a file whose stat(2) says `device`. Of a volume that stands on several, the first.
 std::optional<Disk> find_disk(dev_t device, const std::string& root = "/sys");

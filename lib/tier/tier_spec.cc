@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <climits>
 
 #include "lib/base/bytes.h"
 
@@ -93,6 +94,14 @@ std::unexpected<Error> refuse(const std::string& name, std::string hint) {
     return fail(Code::bad_config, "use tier", name, std::move(hint));
 }
 
+// The kernel lists distances in the order of nodes.
+std::map<int, int> distances_of(const MemoryNode& node, const Topology& topology) {
+    std::map<int, int> distances;
+    for (size_t i = 0; i < std::min(node.distances.size(), topology.nodes.size()); i++)
+        distances[topology.nodes[i].node] = node.distances[i];
+    return distances;
+}
+
 void apply(TierSpec& spec, const TierOverride& said) {
     if (said.kind) spec.kind = *said.kind;
     if (said.node) spec.nodes = {*said.node};
@@ -142,6 +151,12 @@ TierKind kind_by_figures(const NodeFigures& node, const NodeFigures& dram) noexc
     return TierKind::dram;
 }
 
+int distance_from(const TierSpec& spec, int node) noexcept {
+    if (std::ranges::find(spec.nodes, node) != spec.nodes.end()) return 0;
+    auto found = spec.distances.find(node);
+    return found == spec.distances.end() ? INT_MAX : found->second;
+}
+
 bool is_faster(const TierSpec& one, const TierSpec& other) noexcept {
     auto known = [](const TierSpec& spec) { return spec.latency_ns > 0 && spec.bandwidth_bytes_per_s > 0; };
     if (one.kind != other.kind) return one.kind < other.kind;
@@ -160,6 +175,8 @@ std::vector<TierSpec> class_tiers(const Topology& topology, uint64_t dram_bytes,
         if (!node.has_cpus)
             tiers.push_back(
                 node_tier(node, dram == topology.nodes.end() ? nullptr : &*dram, share_percent, probe));
+    for (TierSpec& tier : tiers)
+        if (!tier.nodes.empty()) tier.distances = distances_of(*topology.find(tier.nodes.front()), topology);
     std::ranges::stable_sort(tiers, is_faster);
     return tiers;
 }
@@ -205,6 +222,8 @@ Result<std::vector<TierSpec>> merge_tiers(std::vector<TierSpec> found, std::span
         if (auto fits = check_tier(*known, topology); !fits) return refuse(one.name, fits.error().hint);
         for (int node : known->nodes)
             if (known->memory_bytes == 0) known->memory_bytes = topology.find(node)->total_bytes;
+        if (!known->nodes.empty())
+            known->distances = distances_of(*topology.find(known->nodes.front()), topology);
     }
     if (auto apart = check_claims(found); !apart) return std::unexpected(apart.error());
     std::ranges::stable_sort(found, is_faster);

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -38,6 +39,7 @@ struct TierSpec {
     uint64_t latency_ns = 0;      // 0: unknown, as below
     uint64_t bandwidth_bytes_per_s = 0;
     FigureSource source = FigureSource::unknown;
+    std::map<int, int> distances = {};  // of its first node from others, as the kernel ranks them
 
     bool operator==(const TierSpec&) const = default;
 };
@@ -78,6 +80,9 @@ Result<std::vector<TierSpec>> merge_tiers(std::vector<TierSpec> found, std::span
 
 // Checks one tier against the machine. Errors: bad_input, as above.
 Result<void> check_tier(const TierSpec& spec, const Topology& topology);
+
+// How far the tier is from the processors of a node: 0 where it is theirs, INT_MAX where nobody says.
+int distance_from(const TierSpec& spec, int node) noexcept;
 
 // The fastest first: by kind; of one kind by bandwidth and latency, those of which both are known before others.
 bool is_faster(const TierSpec& one, const TierSpec& other) noexcept;

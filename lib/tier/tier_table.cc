@@ -56,10 +56,33 @@ size_t TierTable::open_count() const {
     return static_cast<size_t>(std::ranges::count_if(by_speed_, [](Tier* tier) { return !tier->closed; }));
 }
 
-uint8_t TierTable::grant(uint64_t bytes) {
-    for (Tier* tier : by_speed_)
+static bool equally_fast(const TierSpec& one, const TierSpec& other) {
+    return !is_faster(one, other) && !is_faster(other, one);
+}
+
+uint8_t TierTable::grant(uint64_t bytes, int reader_node) {
+    for (Tier* tier : by_speed_) {
+        uint8_t near = nearest_like(tier->number, reader_node);
+        if (near != tier->number && grant_in(near, bytes)) return near;
         if (grant_in(tier->number, bytes)) return tier->number;
+    }
     return kNoTier;
+}
+
+uint8_t TierTable::nearest_like(uint8_t number, int reader_node) const {
+    const Tier* best = find(number);
+    if (best == nullptr || reader_node < 0) return number;
+    for (const Tier* other : by_speed_) {
+        if (other->closed || !equally_fast(other->spec, best->spec)) continue;
+        if (distance_from(other->spec, reader_node) < distance_from(best->spec, reader_node)) best = other;
+    }
+    return best->number;
+}
+
+bool TierTable::has_equals() const {
+    for (size_t i = 1; i < by_speed_.size(); i++)
+        if (equally_fast(by_speed_[i - 1]->spec, by_speed_[i]->spec)) return true;
+    return false;
 }
 
 bool TierTable::grant_in(uint8_t number, uint64_t bytes, bool for_exchange) {

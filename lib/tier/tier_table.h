@@ -53,8 +53,13 @@ class TierTable {
     size_t count() const { return by_speed_.size(); }
     size_t open_count() const;
 
-    // A tier with room for `bytes`, the fastest first, accounted there; kNoTier and nothing changed when none has.
-    uint8_t grant(uint64_t bytes);
+    // A tier with room for `bytes`, the fastest first, accounted there; kNoTier and nothing changed when none has. Of equally
+    // fast ones, the nearest to `reader_node` first, where that is known.
+    uint8_t grant(uint64_t bytes, int reader_node = -1);
+    // Of the open tiers that are as fast as this one, the one nearest to the processors of a node: this one, where no other is
+    // known to be nearer.
+    uint8_t nearest_like(uint8_t number, int reader_node) const;
+    bool has_equals() const;  // some two tiers are equally fast
     // In that tier. `for_exchange`: the room kept for exchanges may be used too.
     bool grant_in(uint8_t number, uint64_t bytes, bool for_exchange = false);
     void give_back(uint8_t number, uint64_t bytes);

@@ -113,6 +113,16 @@ void check_harmless(const std::string& text) {
 
 }  // namespace
 
+BOOST_AUTO_TEST_CASE(tiers_end_with_the_disks_that_weights_come_from) {
+    Setup setup;
+    std::string out = setup.run({"tiers"}).out;
+    std::string nvme = line_with(out, "nvme0n1"), sda = line_with(out, "sda");
+    for (const char* part : {"nvme", "1.00 TiB", "64.0 GiB", "80 us", "6.00 GiB/s", "measured", "origin"})
+        BOOST_TEST(contains(nvme, part), out);
+    BOOST_TEST(contains(sda, "unknown"), out);
+    BOOST_TEST(out.find("dram0") < out.find("nvme0n1"));
+}
+
 BOOST_AUTO_TEST_CASE(status_says_when_moves_are_held_back_and_else_nothing_of_them) {
     Setup setup;
     setup.control.engine.moves = {256 * kMiB, 256 * kMiB, 1.01};

@@ -309,6 +309,31 @@ BOOST_FIXTURE_TEST_CASE(readers_see_the_right_bytes_while_tiers_come_and_go, Fix
     BOOST_TEST(engine->status().value().counters.moves > 0u);
 }
 
+BOOST_FIXTURE_TEST_CASE(what_threads_of_a_node_read_goes_to_the_equally_fast_tier_near_them, Fixture) {
+    // This machine's node 0 is everybody's; of the other tier nobody knows where it is.
+    TierSpec near = declared("near", TierKind::hbm, 96, 400);
+    near.nodes = {0};
+    auto engine = Engine::start({.budget_bytes = 16 * kMiB,
+                                 .tiers = {declared("aside", TierKind::hbm, 96, 400), near,
+                                           declared("dram0", TierKind::dram, 16, 80)},
+                                 .huge_pages = HugePages::off,
+                                 .policy = "lru",
+                                 .epoch_ms = 10,
+                                 .sample_source = "hint"});
+    BOOST_REQUIRE_MESSAGE(engine.has_value(), (engine ? "" : engine.error().text()));
+    DirectClient client(**engine);
+    const unsigned char* at = client.map(path);
+    BOOST_TEST(wrong_bytes(at, 0, kFileBytes, 64 * kKiB) == 0u);
+    BOOST_TEST(tier(**engine, "aside").used_bytes >= kFileBytes);
+    auto read = [&] { return wrong_bytes(at, 0, kFileBytes, 4096); };
+    BOOST_TEST(comes_true([&] { return read() == 0 && tier(**engine, "near").used_bytes >= 8 * kMiB; }));
+    // Also when it is read from the disk again.
+    BOOST_REQUIRE((*engine)->evict("model.weights").value() > 0);
+    BOOST_TEST(comes_true([&] { return tier(**engine, "near").used_bytes == 0; }));
+    BOOST_TEST(read() == 0u);
+    BOOST_TEST(tier(**engine, "near").used_bytes >= 8 * kMiB);
+}
+
 BOOST_FIXTURE_TEST_CASE(a_file_that_changes_while_its_extents_move_is_dropped, Fixture) {
     auto engine = start(8 * kMiB);
     DirectClient client(*engine);

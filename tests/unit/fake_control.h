@@ -126,6 +126,17 @@ class FakeControl : public Control {
         note("sessions");
         return attached;
     }
+    Result<std::vector<DiskStatus>> disks() override {
+        note("disks");
+        return std::vector<DiskStatus>{{.name = "nvme0n1",
+                                        .kind = "nvme",
+                                        .size_bytes = 1024 * kGiB,
+                                        .file_bytes = 64 * kGiB,
+                                        .latency_ns = 80'000,
+                                        .reads = {{1, kGiB}, {16, 6 * kGiB}},
+                                        .measured_ns = 1'700'000'000'000'000'000},
+                                       {.name = "sda", .kind = "rotational", .size_bytes = kGiB}};
+    }
     Result<std::vector<TierStatus>> tiers() override {
         note("tiers");
         return memory;

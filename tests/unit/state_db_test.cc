@@ -175,3 +175,37 @@ BOOST_AUTO_TEST_CASE(of_more_than_4096_files_those_stored_longest_ago_are_droppe
     for (int gone : {1, 2, 3}) BOOST_TEST(is_not_found(db->load_order(std::to_string(gone))));
     for (int kept : {4, 5, 4095, 4098}) BOOST_TEST(db->load_order(std::to_string(kept)).has_value());
 }
+
+BOOST_AUTO_TEST_CASE(what_was_measured_of_a_disk_survives_a_restart_and_is_replaced_by_newer) {
+    Folder folder;
+    {
+        auto db = open_db(folder.file());
+        BOOST_TEST((db->load_disk("nvme:1").error().code == Code::not_found));
+        BOOST_REQUIRE(db->store_disk("nvme:1", {5, 80'000, {{1, 1000}, {16, 9000}}}).has_value());
+        BOOST_REQUIRE(db->store_disk("nvme:2", {6, 70'000, {{1, 2000}}}).has_value());
+        BOOST_REQUIRE(db->store_disk("nvme:2", {7, 60'000, {{4, 3000}}}).has_value());
+    }
+    auto db = open_db(folder.file());
+    DiskRecord one = db->load_disk("nvme:1").value(), two = db->load_disk("nvme:2").value();
+    BOOST_TEST(one.measured_ns == 5u);
+    BOOST_TEST(one.latency_ns == 80'000u);
+    BOOST_TEST((one.speeds == std::vector<std::pair<uint32_t, uint64_t>>{{1, 1000}, {16, 9000}}));
+    BOOST_TEST(two.measured_ns == 7u);
+    BOOST_TEST((two.speeds == std::vector<std::pair<uint32_t, uint64_t>>{{4, 3000}}));
+}
+
+BOOST_AUTO_TEST_CASE(what_can_not_be_a_disk_s_figures_is_dropped_with_the_file) {
+    Folder folder;
+    {
+        BOOST_REQUIRE(open_db(folder.file())->store_disk("sda", {1, 2, {{1, 3}}}).has_value());
+    }
+    sqlite3* raw = nullptr;
+    BOOST_REQUIRE(sqlite3_open(folder.file().c_str(), &raw) == SQLITE_OK);
+    BOOST_REQUIRE(sqlite3_exec(raw, "UPDATE disk SET speeds = '1:x'", nullptr, nullptr, nullptr) ==
+                  SQLITE_OK);
+    sqlite3_close(raw);
+    auto db = open_db(folder.file());
+    BOOST_TEST((db->load_disk("sda").error().code == Code::not_found));
+    BOOST_TEST(fs::exists(folder.file() + ".damaged"));
+    BOOST_TEST(db->store_disk("sda", {1, 2, {{1, 3}}}).has_value());
+}

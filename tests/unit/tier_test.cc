@@ -3,12 +3,14 @@
 #include <sys/sysmacros.h>
 
 #include <boost/test/unit_test.hpp>
+#include <climits>
 
 #include "lib/base/bytes.h"
 #include "lib/tier/disk.h"
 #include "lib/tier/probe.h"
 #include "lib/tier/sysfs.h"
 #include "lib/tier/tier_spec.h"
+#include "lib/tier/tier_table.h"
 #include "tests/unit/sysfs_tree.h"
 
 using namespace tierd;
@@ -157,11 +159,28 @@ BOOST_AUTO_TEST_CASE(broken_files_of_the_kernel_read_as_absent) {
 BOOST_AUTO_TEST_CASE(the_disk_beneath_partitions_and_volumes_is_found) {
     SysfsTree flat("flat");
     Disk sda{"sda", "rotational", 41943040ull * 512};
+    BOOST_TEST(disk_key(sda) == "sda:21474836480");
     BOOST_TEST((find_disk(makedev(8, 2), flat.root()) == sda));
     BOOST_TEST((find_disk(makedev(253, 0), flat.root()) == sda));
     BOOST_TEST(!find_disk(makedev(0, 41), flat.root()).has_value());
     SysfsTree tree("hmat");
     BOOST_TEST(find_disk(makedev(259, 0), tree.root())->kind == "nvme");
+    // A virtual disk and a file that is one; each is told from others by what it says of itself.
+    tree.add("dev/block/254:1 -> ../../devices/virtio1/block/vda/vda1");
+    tree.add("devices/virtio1/block/vda/vda1/partition|1");
+    tree.add("devices/virtio1/block/vda/size|2048");
+    tree.add("devices/virtio1/block/vda/queue/rotational|1");
+    tree.add("devices/virtio1/block/vda/serial|weights-7");
+    tree.add("dev/block/7:3 -> ../../devices/virtual/block/loop3");
+    tree.add("devices/virtual/block/loop3/size|4096");
+    tree.add("devices/virtual/block/loop3/loop/backing_file|/var/disk.img");
+    auto virtio = find_disk(makedev(254, 1), tree.root()).value();
+    BOOST_TEST(virtio.name == "vda");
+    BOOST_TEST(virtio.kind == "virtio");
+    BOOST_TEST(disk_key(virtio) == "virtio:weights-7:1048576");
+    auto loop = find_disk(makedev(7, 3), tree.root()).value();
+    BOOST_TEST(loop.kind == "loop");
+    BOOST_TEST(disk_key(loop) == "loop:/var/disk.img:2097152");
 }
 
 BOOST_AUTO_TEST_CASE(this_machine_has_a_tier_of_the_memory_that_it_has) {
@@ -181,4 +200,44 @@ BOOST_AUTO_TEST_CASE(this_machine_has_a_tier_of_the_memory_that_it_has) {
                                     << format_bytes(figures->bandwidth_bytes_per_s) << "/s");
     BOOST_TEST(figures->latency_ns > 0u);
     BOOST_TEST(figures->bandwidth_bytes_per_s > 0u);
+}
+
+BOOST_AUTO_TEST_CASE(of_equally_fast_tiers_the_nearest_to_the_reader_is_filled_first_and_no_slower_one) {
+    auto spec = [](const char* name, TierKind kind, std::vector<int> nodes, std::map<int, int> distances) {
+        return TierSpec{.name = name,
+                        .kind = kind,
+                        .nodes = std::move(nodes),
+                        .capacity_bytes = 16 * kMiB,
+                        .latency_ns = 100,
+                        .bandwidth_bytes_per_s = 100 * kGiB,
+                        .distances = std::move(distances)};
+    };
+    TierTable tiers(2 * kMiB);
+    uint8_t left = tiers.add(spec("hbm2", TierKind::hbm, {2}, {{0, 13}, {1, 23}}));
+    uint8_t right = tiers.add(spec("hbm3", TierKind::hbm, {3}, {{0, 23}, {1, 13}}));
+    uint8_t dram = tiers.add(spec("dram0", TierKind::dram, {0, 1}, {}));
+    BOOST_TEST(tiers.has_equals());
+    BOOST_TEST(tiers.nearest_like(left, 1) == right);
+    BOOST_TEST(tiers.nearest_like(right, 0) == left);
+    BOOST_TEST(tiers.nearest_like(left, 0) == left);
+    BOOST_TEST(tiers.nearest_like(left, -1) == left);
+    BOOST_TEST(tiers.nearest_like(right, 7) == right);  // nobody says how far that is
+    BOOST_TEST(tiers.nearest_like(dram, 1) == dram);
+    BOOST_TEST(tiers.grant(2 * kMiB) == left);
+    for (int i = 0; i < 7; i++) BOOST_TEST(tiers.grant(2 * kMiB, 1) == right);
+    for (int i = 0; i < 6; i++) BOOST_TEST(tiers.grant(2 * kMiB, 1) == left);  // the near one is full
+    BOOST_TEST(tiers.grant(2 * kMiB, 1) == dram);
+    tiers.close(right, true);
+    BOOST_TEST(tiers.nearest_like(left, 1) == left);
+    tiers.remove(left);
+    BOOST_TEST(!tiers.has_equals());
+}
+
+BOOST_AUTO_TEST_CASE(tiers_know_how_far_they_are_from_processors) {
+    SysfsTree tree("hmat");
+    auto tiers = classed(tree);
+    const TierSpec& hbm = tiers[0];
+    BOOST_TEST(distance_from(hbm, hbm.nodes.front()) == 0);
+    BOOST_TEST(distance_from(hbm, 0) == read_topology(tree.root()).find(hbm.nodes.front())->distances.at(0));
+    BOOST_TEST(distance_from(hbm, 77) == INT_MAX);
 }
