@@ -20,7 +20,7 @@ constexpr uint64_t kWatchEvent = kMailboxEvent + 2;
 constexpr uint64_t kMemoryEvent = kMailboxEvent + 3;
 
 // Of what sampling may cost, the part that hints aim at: they are steered by what they have cost already.
-constexpr double kHintShare = 0.8;
+constexpr double kHintShare = 0.9;
 
 // The life of an extent. Row: from, column: to; both in the order of tierd_extent_state.
 // clang-format off

@@ -79,6 +79,7 @@ bool Core::map_hinted(Client& client, const Region& region, ExtentId id, const F
 void Core::note_hinted(Client& client, const WeightFile& file, ExtentId id, const Fault& fault,
                        uint64_t arrived_ns) {
     round_hints_++;
+    hint_budget_.touched();
     hint_budget_.waited(woken_late_ns_);
     auto pid = static_cast<uint32_t>(client.peer.pid);
     int node = thread_nodes_.node_of(pid, fault.thread, arrived_ns);

@@ -88,18 +88,31 @@ std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows
 }
 
 void HintBudget::end_epoch(uint64_t wall_ns, uint64_t hints) {
-    constexpr double kNew = 0.1;  // of an average over about ten epochs: faults come epochs after their hints
+    constexpr double kNewShare = 0.1;  // of an average over about ten epochs
+    constexpr double kOldCost = 0.95;  // over about twenty: faults come epochs after their hints
     if (wall_ns == 0) return;
-    cost_share_ += kNew * (static_cast<double>(spent_ns_) / static_cast<double>(wall_ns) - cost_share_);
-    wait_share_ += kNew * (static_cast<double>(waited_ns_) / static_cast<double>(wall_ns) - wait_share_);
-    hints_ += kNew * (static_cast<double>(hints) - hints_);
+    const auto wall = static_cast<double>(wall_ns), spent = static_cast<double>(spent_ns_),
+               waited = static_cast<double>(waited_ns_);
     spent_ns_ = waited_ns_ = 0;
-    // What so many cost tells how many may be; fewer hints than allowed tell nothing about a larger budget.
-    double factor = cost_share_ > 0 ? share_of_core_ / cost_share_ : 1.2;
-    if (wait_share_ > 0) factor = std::min(factor, kMostWaitShare / wait_share_);
-    bool used = hints_ > 0.5 * budget_;
+    cost_share_ += kNewShare * (spent / wall - cost_share_);
+    wait_share_ += kNewShare * (waited / wall - wait_share_);
+    if (hints == 0) return;
+    hints_ = kOldCost * hints_ + static_cast<double>(hints);
+    hints_spent_ns_ = kOldCost * hints_spent_ns_ + spent;
+    hints_waited_ns_ = kOldCost * hints_waited_ns_ + waited;
+    // Fewer hints than allowed tell nothing about a larger budget.
+    double factor = affordable(wall) / budget_;
+    bool used = static_cast<double>(hints) > 0.5 * budget_;
     if (factor < 1 || used) budget_ *= std::clamp(factor, 0.8, 1.2);
     budget_ = std::clamp(budget_, kLeast, kMost);
+}
+
+// How many hints in such a time cost what they may, if one goes on to cost what it did.
+double HintBudget::affordable(double wall_ns) const {
+    double count = 2 * kMost;
+    if (hints_spent_ns_ > 0) count = std::min(count, share_of_core_ * wall_ns * hints_ / hints_spent_ns_);
+    if (hints_waited_ns_ > 0) count = std::min(count, kMostLossShare * wall_ns * hints_ / hints_waited_ns_);
+    return count;
 }
 
 }  // namespace tierd

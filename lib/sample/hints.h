@@ -1,8 +1,9 @@
 // hints.h - which extents to expose next, and how many may be in an epoch.
 //
-// Owns:      where in the table the search stands, where tiers meet, and what hints were found to cost.
-// Invariant: an epoch exposes at most budget() extents, and the budget follows what was measured, so that hints cost tierd at
-//            most `share_of_core`, and make readers wait for at most kMostWaitShare of the time.
+// Owns:      where in the table the search stands, where tiers meet, and what a hint was found to cost.
+// Invariant: an epoch exposes at most budget() extents, and the budget follows what one was found to cost, so that hints cost
+//            tierd at most `share_of_core`, and readers at most kMostLossShare of a thread's time. Pauses teach nothing:
+//            who begins to read again meets no more hints than before.
 // Callers:   the engine's thread only.
 //
 // What one more observation is worth: the variance of a rate's logarithm is about 1/n after n observations, so the
@@ -77,12 +78,17 @@ class HintChooser {
 class HintBudget {
   public:
     static constexpr double kMost = 128;  // an epoch
-    static constexpr double kMostWaitShare = 0.02;
+    static constexpr double kMostLossShare = 0.02;
+    // What a touch of what was hinted costs its thread beside the wait that tierd sees: its fault, its own wake-up, and the
+    // caches and translations that it finds colder.
+    static constexpr uint64_t kUnseenNs = 100'000;
     explicit HintBudget(double share_of_core) : share_of_core_(share_of_core) {}
 
     void spent(uint64_t cpu_ns) { spent_ns_ += cpu_ns; }
     // A thread stood still for so long, for having touched what was hinted.
     void waited(uint64_t wait_ns) { waited_ns_ += wait_ns; }
+    // It is awake again.
+    void touched() { waited_ns_ += kUnseenNs; }
     // An epoch is over: `wall_ns` of it, and `hints` extents were exposed in it.
     void end_epoch(uint64_t wall_ns, uint64_t hints);
     size_t budget() const { return static_cast<size_t>(budget_); }
@@ -91,11 +97,16 @@ class HintBudget {
 
   private:
     static constexpr double kLeast = 2;
+    double affordable(double wall_ns) const;
+
     double share_of_core_;
     double budget_ = 8;
     double cost_share_ = 0;
     double wait_share_ = 0;
-    double hints_ = 0;  // an epoch, over the last seconds
+    // Of the epochs with hints, the last count most.
+    double hints_ = 0;
+    double hints_spent_ns_ = 0;
+    double hints_waited_ns_ = 0;
     uint64_t spent_ns_ = 0;
     uint64_t waited_ns_ = 0;
 };

@@ -137,6 +137,40 @@ BOOST_AUTO_TEST_CASE(the_budget_falls_when_readers_wait_long_for_hints) {
     BOOST_TEST(budget.budget() <= 6u);
 }
 
+BOOST_AUTO_TEST_CASE(a_pause_teaches_the_budget_nothing) {
+    HintBudget budget(0.01);
+    double most = 0;
+    auto run = [&](int epochs, bool reads) {
+        for (int epoch = 0; epoch < epochs; epoch++) {
+            size_t hints = reads ? budget.budget() : 0;
+            budget.spent(hints * 50'000);
+            budget.end_epoch(100 * kNsPerMs, hints);
+            most = std::max(most, static_cast<double>(hints) * 50'000 / (100 * kNsPerMs));
+        }
+    };
+    run(100, true);
+    size_t settled = budget.budget();
+    most = 0;
+    for (int turn = 0; turn < 20; turn++) {
+        run(7, false);
+        run(7, true);
+        BOOST_TEST(budget.budget() >= settled - 1);
+        BOOST_TEST(budget.budget() <= settled + 1);
+    }
+    BOOST_TEST(most <= 0.0106);  // one hint more
+}
+
+BOOST_AUTO_TEST_CASE(what_a_touch_costs_its_thread_unseen_counts_as_waiting) {
+    HintBudget budget(0.01);
+    for (int epoch = 0; epoch < 300; epoch++) {
+        for (size_t hint = 0; hint < budget.budget(); hint++) budget.touched();
+        budget.end_epoch(100 * kNsPerMs, budget.budget());
+    }
+    constexpr double kMost = HintBudget::kMostLossShare * 100 * kNsPerMs / HintBudget::kUnseenNs;
+    BOOST_TEST(budget.budget() <= kMost);
+    BOOST_TEST(budget.budget() >= kMost - 2);
+}
+
 BOOST_AUTO_TEST_CASE(tiers_meet_where_their_capacities_end) {
     TierBoundaries boundaries;
     // 100 extents, the one with number i touched i times a second; room for 20 in the first tier, 30 more in the second.
