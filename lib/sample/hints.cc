@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace tierd {
 
@@ -27,6 +28,13 @@ void TierBoundaries::add(float rate_per_s, uint64_t bytes) {
 
 void TierBoundaries::finish(std::span<const uint64_t> capacities_bytes) {
     rates_per_s_.clear();
+    const uint64_t hottest_bytes = std::reduce(bytes_.begin(), bytes_.end()) / kHottestPart;
+    find(capacities_bytes);
+    if (rates_per_s_.empty()) find(std::span(&hottest_bytes, 1));
+    bytes_.fill(0);
+}
+
+void TierBoundaries::find(std::span<const uint64_t> capacities_bytes) {
     uint64_t above = 0, room = 0;
     int bucket = kBuckets, coldest_inside = kBuckets;
     for (uint64_t capacity : capacities_bytes) {
@@ -43,7 +51,6 @@ void TierBoundaries::finish(std::span<const uint64_t> capacities_bytes) {
                                    ? rate_at(bucket)
                                    : std::sqrt(rate_at(coldest_inside) * rate_at(bucket)));
     }
-    bytes_.fill(0);
 }
 
 float TierBoundaries::weight(HeatLedger::Rate rate) const {
@@ -84,6 +91,7 @@ std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows
     std::ranges::partial_sort(candidates_, candidates_.begin() + static_cast<std::ptrdiff_t>(count),
                               std::greater<>{}, &Candidate::worth);
     for (size_t i = 0; i < count; i++) chosen_.push_back(candidates_[i].extent);
+    std::ranges::sort(chosen_, {}, [&](uint32_t extent) { return ledger.rate(extent).per_s; });
     return chosen_;
 }
 

@@ -37,7 +37,10 @@ class TierBoundaries {
     const std::vector<float>& rates_per_s() const { return rates_per_s_; }
 
   private:
+    void find(std::span<const uint64_t> capacities_bytes);
+
     static constexpr float kNearest = 3;
+    static constexpr uint64_t kHottestPart = 10;  // a tenth
     static constexpr int kBuckets = 128;  // quarters of a doubling, from 2^-16 to 2^16 touches a second
     std::array<uint64_t, kBuckets> bytes_{};
     std::vector<float> rates_per_s_;
@@ -48,7 +51,8 @@ class HintChooser {
     static constexpr size_t kRowsAnEpoch = 4096;  // looked at: about 50 µs
 
     // Of the next rows of the table, the most `budget` that are worth most. Only resident, mapped, not exposed ones for
-    // which `may` says yes. Valid until the next call.
+    // which `may` says yes. The coldest comes first: whoever touches the first of them stands still until all are exposed.
+    // Valid until the next call.
     std::span<const uint32_t> choose(std::span<const tierd_extent> rows, const HeatLedger& ledger,
                                      size_t budget, const std::function<bool(uint32_t)>& may);
     // As of the next pass over the table.
