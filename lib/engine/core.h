@@ -231,7 +231,8 @@ class Core {
     void serve_faults(Client& client);
     void handle_fault(Client& client, const Fault& fault);
     void note_touch(WeightFile& file, ExtentId id, Touch touch);
-    bool map_extent(Client& client, const Region& region, ExtentId id, uint64_t touched);
+    bool map_extent(Client& client, const Region& region, ExtentId id, uint64_t touched,
+                    bool page_only = false);
     void map_for_all(WeightFile& file, ExtentId id);
     bool map_for(Client& client, const WeightFile& file, ExtentId id);
     void map_some_ahead();

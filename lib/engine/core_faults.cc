@@ -91,11 +91,13 @@ void Core::note_touch(WeightFile& file, ExtentId id, Touch touch) {
 }
 
 // True when the extent is mapped, or the client no longer wants it; false when its memory turned out to be
-// missing.
-bool Core::map_extent(Client& client, const Region& region, ExtentId id, uint64_t touched) {
+// missing. `page_only`: no more than the touched page of it was taken out.
+bool Core::map_extent(Client& client, const Region& region, ExtentId id, uint64_t touched, bool page_only) {
     AddressRange range = range_of(region, id);
     if (range.length_bytes == 0 || overslept()) return true;
-    Mapped mapped = client.userfaultfd->continue_range(range.address, range.length_bytes, touched);
+    Mapped mapped = page_only
+                        ? client.userfaultfd->continue_page(touched)
+                        : client.userfaultfd->continue_range(range.address, range.length_bytes, touched);
     if (mapped == Mapped::not_filled) {
         // Somebody else dropped our pages. What is left of them goes, and the extent is read again.
         spdlog::warn("extent {} of {} lost its memory; it will be read again", id - region.file->first_extent,

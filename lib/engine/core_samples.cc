@@ -56,7 +56,7 @@ bool Core::map_hinted(Client& client, const Region& region, ExtentId id, const F
     bool huge = range.length_bytes == kHugePage && range.address % kHugePage == 0 && is_huge(id) &&
                 !moves_.contains(id) && !client.no_huge && client.memory != nullptr && make_waker(client);
     if (!huge) {
-        bool mapped = map_extent(client, region, id, fault.address);
+        bool mapped = map_extent(client, region, id, fault.address, region.file->bounces(id));
         hint_budget_.waited(monotonic_ns() - arrived_ns);
         reader_waited(WaitKind::minor, arrived_ns);
         return mapped;

@@ -95,6 +95,21 @@ Mapped Userfaultfd::continue_range(uint64_t address, uint64_t length_bytes, uint
     return Mapped::done;
 }
 
+Mapped Userfaultfd::continue_page(uint64_t address) {
+    constexpr uint64_t kPage = 4 * kKiB;
+    const uint64_t page = round_down(address, kPage);
+    for (int patience = 1000; patience > 0; patience--) {
+        int64_t got = continue_once(fd_.get(), page, kPage);
+        if (got > 0) return Mapped::done;  // which woke the waiters too
+        if (got == -EEXIST) {
+            wake(page, kPage);
+            return Mapped::done;
+        }
+        if (got != -EAGAIN) return got == -EFAULT ? Mapped::not_filled : Mapped::gone;
+    }
+    return Mapped::gone;
+}
+
 void Userfaultfd::wake(uint64_t address, uint64_t length_bytes) {
     uffdio_range range{address, length_bytes};
     ::ioctl(fd_.get(), UFFDIO_WAKE, &range);

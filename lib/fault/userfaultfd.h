@@ -44,6 +44,9 @@ class Userfaultfd {
     // out to be mapped, so is the rest.
     Mapped continue_range(uint64_t address, uint64_t length_bytes, uint64_t touched);
 
+    // The same of one page, by one call: for a page that was taken out of an extent that is mapped otherwise.
+    Mapped continue_page(uint64_t address);
+
     // Lets waiters in the range try again. Harmless where nobody waits.
     void wake(uint64_t address, uint64_t length_bytes);
 
