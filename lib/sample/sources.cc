@@ -128,9 +128,13 @@ std::string why_no_damon(const std::string& root) {
     const std::string admin = root + "/kernel/mm/damon/admin/kdamonds";
     if (!exists(admin)) return "the kernel has no DAMON (CONFIG_DAMON_SYSFS, CONFIG_DAMON_PADDR)";
     std::string count = read_sysfs_line(admin + "/nr_kdamonds");
-    if (count != "0")
-        return fmt::format("its control files are for one user, and another has set up {} of its threads",
-                           count.empty() ? "some" : count);
+    if (count != "0") {
+        // What it does there shows whose it is: a machine that gives memory back to its host pages out what is cold.
+        std::string action = read_sysfs_line(admin + "/0/contexts/0/schemes/0/action");
+        return fmt::format("its control files are for one user, and another has set up {} of its threads{}",
+                           count.empty() ? "some" : count,
+                           action.empty() ? "" : fmt::format(", the first for the scheme {}", action));
+    }
     return "it looks at one page of a region at a time, and an arena's small pages lie scattered in physical "
            "memory: regions of the size of an extent would be as many as pages";
 }

@@ -104,6 +104,13 @@ BOOST_AUTO_TEST_CASE(a_processor_without_rows_is_said_so) {
     }));
 }
 
+BOOST_AUTO_TEST_CASE(on_amds_processors_the_source_of_addresses_is_said_to_be_ibs) {
+    BOOST_TEST(as_processor("amd64_fam19h_zen4", [] {
+        auto event = PmuLibrary::make()->event_for(PmuUse::loads);
+        return !event && event.error().hint.find("the source is ibs") != std::string::npos;
+    }));
+}
+
 BOOST_AUTO_TEST_CASE(every_source_that_is_not_offered_says_why) {
     auto offers = discover_sources();
     BOOST_TEST(offers.size() == 6u);
