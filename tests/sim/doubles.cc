@@ -301,6 +301,9 @@ Mapped Userfaultfd::continue_range(uint64_t address, uint64_t length_bytes, uint
     if (!w.mutated(Mutation::wake_dropped) || !w.dice.chance(50)) w.wake(process, address, length_bytes);
     return Mapped::done;
 }
+Mapped Userfaultfd::continue_page(uint64_t address) {
+    return continue_range(address / kCell * kCell, kCell, address);
+}
 void Userfaultfd::wake(uint64_t address, uint64_t length_bytes) {
     World& w = world();
     w.wake(*w.process_of_fd.at(fd_.get()), address, length_bytes);
