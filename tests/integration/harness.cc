@@ -116,6 +116,10 @@ std::string build_dir() {
     if (const char* told = std::getenv("TIERD_BUILD_DIR")) return told;
     return std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
 }
+std::string programs_dir() {
+    const char* told = std::getenv("TIERD_PROGRAMS_DIR");
+    return told ? told : build_dir();
+}
 std::string reader_program() {
     return build_dir() + "/tests/tierd_reader";
 }
@@ -235,7 +239,7 @@ Process Daemon::start(const WorkDir& dir, const DaemonPlan& plan, const std::str
                       const std::string& control) {
     auto [ready, tell] = make_pipe();
     Process::Plan how;
-    how.argv = {build_dir() + "/bin/tierd",
+    how.argv = {programs_dir() + "/bin/tierd",
                 "--socket",
                 socket,
                 "--control-socket",
@@ -325,7 +329,7 @@ Process ReaderProcess::start(const WorkDir& dir, const ReaderPlan& plan, Fd& to,
     how.out = out.get();
     how.user = plan.user;
     if (!plan.socket.empty())
-        how.environment = {"LD_PRELOAD=" + build_dir() + "/lib/libtierd_shim.so",
+        how.environment = {"LD_PRELOAD=" + programs_dir() + "/lib/libtierd_shim.so",
                            "TIERD_SOCKET=" + plan.socket, std::string("TIERD_MATCH=") + kMatch};
     to = std::move(tell);
     from = std::move(hear);

@@ -27,6 +27,9 @@ using Json = nlohmann::json;
 
 // Where the build put its programs: $TIERD_BUILD_DIR, else the folder above the one this test lies in.
 std::string build_dir();
+// The build that tierd, its commands and the preloaded library come from: another one, with a sanitizer perhaps, where
+// TIERD_PROGRAMS_DIR says so; else build_dir().
+std::string programs_dir();
 std::string reader_program();
 std::string plugin_library();
 

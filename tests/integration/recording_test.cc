@@ -27,7 +27,7 @@ struct Scene {
                                             "-c",           "1",
                                             "-e",           "page-faults",
                                             "-o",           recording,
-                                            "--",           build_dir() + "/bin/tierd-run",
+                                            "--",           programs_dir() + "/bin/tierd-run",
                                             "--socket",     daemon.socket(),
                                             "--",           build_dir() + "/tests/weight_toucher",
                                             path,           std::to_string(extent_bytes)};
@@ -43,7 +43,7 @@ struct Scene {
     }
 
     int tierctl(std::vector<std::string> words, const std::string& out) {
-        words.insert(words.begin(), {build_dir() + "/bin/tierctl", "--socket", dir.file("control.sock")});
+        words.insert(words.begin(), {programs_dir() + "/bin/tierctl", "--socket", dir.file("control.sock")});
         return run_program(words, out);
     }
     // Samples of each extent, by what tierctl makes of the recording; empty: it refused.

@@ -36,7 +36,7 @@ struct Scene {
     }
 
     int tierctl(std::vector<std::string> words) {
-        words.insert(words.begin(), {build_dir() + "/bin/tierctl", "--socket", dir.file("control.sock")});
+        words.insert(words.begin(), {programs_dir() + "/bin/tierctl", "--socket", dir.file("control.sock")});
         return run_program(words, dir.file("tierctl.log"));
     }
     void use(const std::string& rules) {

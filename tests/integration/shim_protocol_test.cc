@@ -33,7 +33,7 @@ constexpr uint64_t kFileBytes = 12 * kMiB + 4096 + 17;
 constexpr uint64_t kMapped = 12 * kMiB + 2 * 4096;  // to the end of the last page
 
 std::string shim_library() {
-    return build_dir() + "/lib/libtierd_shim.so";
+    return programs_dir() + "/lib/libtierd_shim.so";
 }
 
 // The client's side: the library's functions, and how it tells the test what is wrong.

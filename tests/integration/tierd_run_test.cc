@@ -40,8 +40,8 @@ struct Tree {
     Tree() {
         fs::create_directories(dir.file("bin"));
         fs::create_directories(dir.file("lib"));
-        fs::copy_file(build_dir() + "/bin/tierd-run", dir.file("bin/tierd-run"));
-        fs::copy_file(build_dir() + "/lib/libtierd_shim.so", dir.file("lib/libtierd_shim.so"));
+        fs::copy_file(programs_dir() + "/bin/tierd-run", dir.file("bin/tierd-run"));
+        fs::copy_file(programs_dir() + "/lib/libtierd_shim.so", dir.file("lib/libtierd_shim.so"));
     }
 
     // A daemon that notes its number, its socket's folder and its words, then does what `act` says. $fd is
@@ -90,7 +90,7 @@ constexpr const char* kServe = "echo 1 >&$fd; exec {fd}>&-; exec sleep 1000";
 constexpr const char* kServeStubbornly = "trap '' TERM; echo 1 >&$fd; exec {fd}>&-; exec sleep 1000";
 
 void link_real_daemon(const Tree& tree) {
-    fs::create_symlink(build_dir() + "/bin/tierd", tree.dir.file("bin/tierd"));
+    fs::create_symlink(programs_dir() + "/bin/tierd", tree.dir.file("bin/tierd"));
 }
 
 // A session socket that listens and never accepts.
@@ -206,7 +206,7 @@ BOOST_FIXTURE_TEST_CASE(signals_reach_the_command_and_its_answer_counts, Tree) {
 
 BOOST_FIXTURE_TEST_CASE(the_command_finds_tierd_in_its_environment, Tree) {
     stand_in(kServe);
-    std::string other = build_dir() + "/lib/libtierd_shim.so";
+    std::string other = programs_dir() + "/lib/libtierd_shim.so";
     Ended ended =
         run({"--private", "--match", "*.a", "--match", "*.b", "--", "sh", "-c",
              "echo $LD_PRELOAD; echo $TIERD_MATCH; dirname $TIERD_SOCKET; dirname $TIERD_CONTROL_SOCKET"},
