@@ -165,8 +165,13 @@ BOOST_FIXTURE_TEST_CASE(the_name_of_a_file_that_changed_means_what_is_served_now
     BOOST_TEST(engine->tensors("model.weights").value().model.file == models[1].file);
     BOOST_TEST(engine->tensors(std::to_string(models[0].file)).value().model.changed);
     BOOST_TEST(engine->evict(path).value() >= 4 * kMiB);
-    BOOST_TEST(wrong_bytes(at, 0, 4 * kMiB, 1024) == 0u);
-    BOOST_TEST(engine->evict("model.weights").value() >= 4 * kMiB);
+    // Once more by the name. What is on its way out can still be read, and is no more to be evicted.
+    uint64_t evicted_bytes = 0;
+    for (int i = 0; i < 5000 && evicted_bytes == 0; i++) {
+        BOOST_TEST(wrong_bytes(at, 0, 4 * kMiB, 1024) == 0u);
+        evicted_bytes = engine->evict("model.weights").value();
+    }
+    BOOST_TEST(evicted_bytes > 0u);
     BOOST_TEST(engine->pin(path).value().file == models[1].file);
 }
 

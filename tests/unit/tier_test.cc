@@ -190,7 +190,9 @@ BOOST_AUTO_TEST_CASE(this_machine_has_a_tier_of_the_memory_that_it_has) {
     for (const MemoryNode& node : here.nodes) total += node.total_bytes;
     uint64_t pages =
         static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-    BOOST_TEST(total == pages);
+    // Not always equal: what a host has taken back of a virtual machine's memory is missing in the node's figure alone.
+    BOOST_TEST(total <= pages);
+    BOOST_TEST(total > pages / 2);
     auto figures = probe_node(here.nodes[0].node);
     if (!figures) {
         BOOST_TEST_MESSAGE("node " << here.nodes[0].node << " can't be measured here");
