@@ -173,7 +173,7 @@ json to_json_value(const TierStatus& t) {
 
 json to_json_value(const DiskStatus& d) {
     json reads = json::array();
-    for (const DiskReads& at : d.reads)
+    for (const DiskSpeed& at : d.reads)
         reads.push_back({{"depth", at.depth}, {"bytes_per_s", at.bytes_per_s}});
     return {{"name", d.name},
             {"kind", d.kind},

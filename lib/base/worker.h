@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <future>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -32,6 +33,15 @@ class Worker {
     bool stopping_ = false;
     std::thread thread_;  // last: it uses everything above
 };
+
+// Has the worker run `job` and waits for what it returns. Not from a job of the same worker.
+template <class Job>
+auto run_on(Worker& worker, Job job) {
+    std::promise<decltype(job())> promise;
+    auto answer = promise.get_future();
+    worker.post([&] { promise.set_value(job()); });
+    return answer.get();
+}
 
 // Names the calling thread for ps and top; longer names are cut.
 void name_this_thread(const std::string& name);

@@ -4,25 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <future>
 
 namespace tierd {
 
 namespace {
 
 constexpr auto kLookAgain = std::chrono::milliseconds(250);  // whether nobody waits for the disk now
-
-DiskRecord to_record(const DiskFigures& figures) {
-    DiskRecord record{.measured_ns = figures.measured_ns, .latency_ns = figures.latency_ns, .speeds = {}};
-    for (const DiskSpeed& speed : figures.speeds) record.speeds.emplace_back(speed.depth, speed.bytes_per_s);
-    return record;
-}
-
-DiskFigures from_record(const DiskRecord& record) {
-    DiskFigures figures{.latency_ns = record.latency_ns, .speeds = {}, .measured_ns = record.measured_ns};
-    for (auto& [depth, bytes_per_s] : record.speeds) figures.speeds.push_back({depth, bytes_per_s});
-    return figures;
-}
 
 }  // namespace
 
@@ -82,27 +69,23 @@ std::vector<DiskStatus> DiskBook::list(const std::map<dev_t, uint64_t>& bytes) {
         if (!known.figures) continue;
         row.latency_ns = known.figures->latency_ns;
         row.measured_ns = known.figures->measured_ns;
-        for (const DiskSpeed& speed : known.figures->speeds)
-            row.reads.push_back({speed.depth, speed.bytes_per_s});
+        row.reads = known.figures->speeds;
     }
     return list;
 }
 
 std::optional<DiskFigures> DiskBook::remembered(const std::string& key) {
     if (!parts_.state) return std::nullopt;
-    std::promise<std::optional<DiskFigures>> promise;
-    auto answer = promise.get_future();
-    parts_.memory->post([&promise, state = parts_.state, key] {
-        auto found = state->load_disk(key);
-        promise.set_value(found ? std::optional(from_record(*found)) : std::nullopt);
+    return run_on(*parts_.memory, [&] {
+        auto found = parts_.state->load_disk(key);
+        return found ? std::optional(std::move(*found)) : std::nullopt;
     });
-    return answer.get();
 }
 
 void DiskBook::remember(const std::string& key, const DiskFigures& figures) {
     if (!parts_.state) return;
-    parts_.memory->post([state = parts_.state, key, record = to_record(figures)] {
-        if (auto stored = state->store_disk(key, record); !stored) spdlog::warn("{}", stored.error().text());
+    parts_.memory->post([state = parts_.state, key, figures] {
+        if (auto stored = state->store_disk(key, figures); !stored) spdlog::warn("{}", stored.error().text());
     });
 }
 

@@ -598,15 +598,11 @@ class ThreadedEngine final : public Engine {
 
     std::vector<uint32_t> learned_order(const WeightFile& file) {
         if (!state_) return {};
-        std::promise<std::vector<uint32_t>> promise;
-        auto answer = promise.get_future();
-        memory_.post([&, state = state_, key = identity_key(file.origin.identity),
-                      layout = file.layout.fingerprint()] {
-            auto loaded = state->load_order(key);
-            bool fits = loaded && loaded->layout == layout;
-            promise.set_value(fits ? std::move(loaded->order) : std::vector<uint32_t>{});
+        return run_on(memory_, [&] {
+            auto loaded = state_->load_order(identity_key(file.origin.identity));
+            bool fits = loaded && loaded->layout == file.layout.fingerprint();
+            return fits ? std::move(loaded->order) : std::vector<uint32_t>{};
         });
-        return answer.get();
     }
 
     std::array<std::atomic<uint64_t>, kDenials> refusals_{};

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lib/sample/cpu_nodes.h"
+#include "lib/tier/disk.h"
 
 namespace tierd {
 
@@ -158,11 +159,6 @@ struct TierStatus {
     std::string state = "open";       // open, draining, closed
 };
 
-struct DiskReads {
-    uint32_t depth = 0;  // under way at once
-    uint64_t bytes_per_s = 0;
-};
-
 // A disk that weight files are served from: the last tier, from which clean bytes can always be had again.
 struct DiskStatus {
     std::string name;         // "nvme0n1"
@@ -170,7 +166,7 @@ struct DiskStatus {
     uint64_t size_bytes = 0;  // of the disk
     uint64_t file_bytes = 0;  // of the weight files on it that are known now
     uint64_t latency_ns = 0;  // of a small read alone; 0: not measured
-    std::vector<DiskReads> reads = {};
+    std::vector<DiskSpeed> reads = {};
     uint64_t measured_ns = 0;  // CLOCK_REALTIME; 0: never
 };
 

@@ -1,7 +1,7 @@
 // state_db.cc - StateDb over SQLite.
 //
-// The extents of an order are one blob of little-endian 32-bit indices; a disk's speeds are a line, "1:500000000 4:900000000". The journal is SQLite's rollback
-// journal: there is one writer, and it leaves one file beside the database at most. The layout's version is
+// The extents of an order are one blob of little-endian 32-bit indices; a disk's speeds are a line, "1:500000000
+// 4:900000000". The journal is SQLite's rollback journal: there is one writer, and it leaves one file beside the database at most. The layout's version is
 // in user_version; a file of another version is treated as a damaged one, for what it holds is learned again
 // in one run of the model.
 #include "lib/state/state_db.h"
@@ -137,15 +137,19 @@ class SqliteStateDb final : public StateDb {
     Result<void> begin();
     Result<TouchOrder> load_order(const std::string& file_key) override;
     Result<void> store_order(const std::string& file_key, const TouchOrder& order) override;
-    Result<DiskRecord> load_disk(const std::string& disk_key) override;
-    Result<void> store_disk(const std::string& disk_key, const DiskRecord& record) override;
+    Result<DiskFigures> load_disk(const std::string& disk_key) override;
+    Result<void> store_disk(const std::string& disk_key, const DiskFigures& figures) override;
 
   private:
     Result<void> begin_anew();
+    template <class Read>
+    Result<void> load(const char* what, const std::string& key, const char* hint, Read read);
+    template <class Write>
+    Result<void> store(const char* what, Write write);
     int read(const std::string& file_key, TouchOrder& order);
     int write(const std::string& file_key, const TouchOrder& order);
-    int read_disk(const std::string& disk_key, DiskRecord& record);
-    int write_disk(const std::string& disk_key, const DiskRecord& record);
+    int read_disk(const std::string& disk_key, DiskFigures& figures);
+    int write_disk(const std::string& disk_key, const DiskFigures& figures);
 
     std::string path_;
     Db db_;
@@ -185,17 +189,36 @@ int SqliteStateDb::read(const std::string& file_key, TouchOrder& order) {
     return SQLITE_ROW;
 }
 
+// `read` says SQLITE_ROW where it found something. What is damaged is begun anew, and so holds nothing.
+template <class Read>
+Result<void> SqliteStateDb::load(const char* what, const std::string& key, const char* hint, Read read) {
+    int rc = db_ ? read() : SQLITE_CORRUPT;
+    if (rc == SQLITE_ROW) return {};
+    if (is_damage(rc)) {
+        if (auto anew = begin_anew(); !anew) return anew;
+    } else if (rc != SQLITE_DONE) {
+        return db_error(db_.get(), what, path_);
+    }
+    return fail(Code::not_found, what, key, hint);
+}
+
+template <class Write>
+Result<void> SqliteStateDb::store(const char* what, Write write) {
+    int rc = db_ ? write() : SQLITE_CORRUPT;
+    if (is_damage(rc)) {
+        if (auto anew = begin_anew(); !anew) return anew;
+        rc = write();
+    }
+    if (rc != SQLITE_OK) return db_error(db_.get(), what, path_);
+    return {};
+}
+
 Result<TouchOrder> SqliteStateDb::load_order(const std::string& file_key) {
     TouchOrder order;
-    int rc = db_ ? read(file_key, order) : SQLITE_CORRUPT;
-    if (rc == SQLITE_ROW) return order;
-    if (is_damage(rc)) {
-        auto anew = begin_anew();
-        if (!anew) return std::unexpected(anew.error());
-    } else if (rc != SQLITE_DONE) {
-        return db_error(db_.get(), "load touch order", path_);
-    }
-    return fail(Code::not_found, "load touch order", file_key, "it is learned when the model runs");
+    auto loaded = load("load touch order", file_key, "it is learned when the model runs",
+                       [&] { return read(file_key, order); });
+    if (!loaded) return std::unexpected(loaded.error());
+    return order;
 }
 
 int SqliteStateDb::write(const std::string& file_key, const TouchOrder& order) {
@@ -224,72 +247,52 @@ int SqliteStateDb::write(const std::string& file_key, const TouchOrder& order) {
 Result<void> SqliteStateDb::store_order(const std::string& file_key, const TouchOrder& order) {
     if (order.layout == 0 || order.layout > INT64_MAX || order.recorded_ns > INT64_MAX)
         return fail(Code::bad_input, "store touch order", file_key, "give the extent size and time in range");
-    int rc = db_ ? write(file_key, order) : SQLITE_CORRUPT;
-    if (is_damage(rc)) {
-        auto anew = begin_anew();
-        if (!anew) return anew;
-        rc = write(file_key, order);
-    }
-    if (rc != SQLITE_OK) return db_error(db_.get(), "store touch order", path_);
-    return {};
+    return store("store touch order", [&] { return write(file_key, order); });
 }
 
-int SqliteStateDb::read_disk(const std::string& disk_key, DiskRecord& record) {
+int SqliteStateDb::read_disk(const std::string& disk_key, DiskFigures& figures) {
     Statement select;
     int rc =
         prepare(db_.get(), "SELECT measured_ns, latency_ns, speeds FROM disk WHERE disk_key = ?", select);
     if (rc == SQLITE_OK) rc = bind_text(select, 1, disk_key);
     if (rc == SQLITE_OK) rc = sqlite3_step(select.get());
     if (rc != SQLITE_ROW) return rc;
-    record.measured_ns = static_cast<uint64_t>(sqlite3_column_int64(select.get(), 0));
-    record.latency_ns = static_cast<uint64_t>(sqlite3_column_int64(select.get(), 1));
+    figures.measured_ns = static_cast<uint64_t>(sqlite3_column_int64(select.get(), 0));
+    figures.latency_ns = static_cast<uint64_t>(sqlite3_column_int64(select.get(), 1));
     const unsigned char* text = sqlite3_column_text(select.get(), 2);
     std::istringstream line(text != nullptr ? reinterpret_cast<const char*>(text) : "");
     char colon = 0;
-    for (std::pair<uint32_t, uint64_t> speed; line >> speed.first >> colon >> speed.second;)
-        record.speeds.push_back(speed);
-    return record.speeds.empty() || !line.eof() ? SQLITE_CORRUPT : SQLITE_ROW;
+    for (DiskSpeed speed; line >> speed.depth >> colon >> speed.bytes_per_s;) figures.speeds.push_back(speed);
+    return figures.speeds.empty() || !line.eof() ? SQLITE_CORRUPT : SQLITE_ROW;
 }
 
-Result<DiskRecord> SqliteStateDb::load_disk(const std::string& disk_key) {
-    DiskRecord record;
-    int rc = db_ ? read_disk(disk_key, record) : SQLITE_CORRUPT;
-    if (rc == SQLITE_ROW) return record;
-    if (is_damage(rc)) {
-        auto anew = begin_anew();
-        if (!anew) return std::unexpected(anew.error());
-    } else if (rc != SQLITE_DONE) {
-        return db_error(db_.get(), "load disk", path_);
-    }
-    return fail(Code::not_found, "load disk", disk_key, "it is measured when a model lies on it");
+Result<DiskFigures> SqliteStateDb::load_disk(const std::string& disk_key) {
+    DiskFigures figures;
+    auto loaded = load("load disk", disk_key, "it is measured when a model lies on it",
+                       [&] { return read_disk(disk_key, figures); });
+    if (!loaded) return std::unexpected(loaded.error());
+    return figures;
 }
 
-int SqliteStateDb::write_disk(const std::string& disk_key, const DiskRecord& record) {
+int SqliteStateDb::write_disk(const std::string& disk_key, const DiskFigures& figures) {
     std::string speeds;
-    for (auto& [depth, bytes_per_s] : record.speeds)
+    for (auto& [depth, bytes_per_s] : figures.speeds)
         speeds += (speeds.empty() ? "" : " ") + std::to_string(depth) + ":" + std::to_string(bytes_per_s);
     Statement insert;
     int rc = prepare(db_.get(), "INSERT OR REPLACE INTO disk VALUES (?, ?, ?, ?)", insert);
     if (rc == SQLITE_OK) rc = bind_text(insert, 1, disk_key);
     if (rc == SQLITE_OK)
-        rc = sqlite3_bind_int64(insert.get(), 2, static_cast<sqlite3_int64>(record.measured_ns));
+        rc = sqlite3_bind_int64(insert.get(), 2, static_cast<sqlite3_int64>(figures.measured_ns));
     if (rc == SQLITE_OK)
-        rc = sqlite3_bind_int64(insert.get(), 3, static_cast<sqlite3_int64>(record.latency_ns));
+        rc = sqlite3_bind_int64(insert.get(), 3, static_cast<sqlite3_int64>(figures.latency_ns));
     if (rc == SQLITE_OK) rc = bind_text(insert, 4, speeds);
     if (rc != SQLITE_OK) return rc;
     rc = sqlite3_step(insert.get());
     return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-Result<void> SqliteStateDb::store_disk(const std::string& disk_key, const DiskRecord& record) {
-    int rc = db_ ? write_disk(disk_key, record) : SQLITE_CORRUPT;
-    if (is_damage(rc)) {
-        auto anew = begin_anew();
-        if (!anew) return anew;
-        rc = write_disk(disk_key, record);
-    }
-    if (rc != SQLITE_OK) return db_error(db_.get(), "store disk", path_);
-    return {};
+Result<void> SqliteStateDb::store_disk(const std::string& disk_key, const DiskFigures& figures) {
+    return store("store disk", [&] { return write_disk(disk_key, figures); });
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// state_db.h - what tierd remembers between runs: the order in which a model's extents are first touched, and how fast disks read.
+// state_db.h - what tierd remembers between runs: the order in which a model's extents are first touched, and how fast disks
+// read.
 //
 // Owns:      one SQLite database file (state.sqlite).
 // Invariant: losing or damaging the file costs speed only: what can't be read is dropped and begun anew.
@@ -8,10 +9,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "lib/base/result.h"
+#include "lib/tier/disk.h"
 
 namespace tierd {
 
@@ -19,12 +20,6 @@ struct TouchOrder {
     uint64_t layout = 0;          // ExtentLayout::fingerprint() of what `order` counts
     std::vector<uint32_t> order;  // extent indices, in the order of their first touch; may be partial
     uint64_t recorded_ns = 0;     // CLOCK_REALTIME
-};
-
-struct DiskRecord {
-    uint64_t measured_ns = 0;  // CLOCK_REALTIME
-    uint64_t latency_ns = 0;
-    std::vector<std::pair<uint32_t, uint64_t>> speeds;  // queue depth, bytes a second
 };
 
 class StateDb {
@@ -40,8 +35,8 @@ class StateDb {
     virtual Result<void> store_order(const std::string& file_key, const TouchOrder& order) = 0;
 
     // What was measured of a disk (key: disk_key()). Errors: not_found; io.
-    virtual Result<DiskRecord> load_disk(const std::string& disk_key) = 0;
-    virtual Result<void> store_disk(const std::string& disk_key, const DiskRecord& record) = 0;
+    virtual Result<DiskFigures> load_disk(const std::string& disk_key) = 0;
+    virtual Result<void> store_disk(const std::string& disk_key, const DiskFigures& figures) = 0;
 };
 
 }  // namespace tierd

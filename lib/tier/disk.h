@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace tierd {
 
@@ -21,6 +22,22 @@ struct Disk {
         {};  // what tells it from others of its kind, where it says so; of a loop device, its file
 
     bool operator==(const Disk&) const = default;
+};
+
+struct DiskSpeed {
+    uint32_t depth = 0;  // reads under way at once
+    uint64_t bytes_per_s = 0;
+
+    bool operator==(const DiskSpeed&) const = default;
+};
+
+// What was measured of a disk (disk_probe.h).
+struct DiskFigures {
+    uint64_t measured_ns = 0;  // CLOCK_REALTIME
+    uint64_t latency_ns = 0;   // of a read of 4 KiB alone
+    std::vector<DiskSpeed> speeds = {};
+
+    bool operator==(const DiskFigures&) const = default;
 };
 
 // The same for the same disk, also after a restart of the machine, as far as disks can be told apart.

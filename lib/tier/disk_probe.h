@@ -10,29 +10,14 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <vector>
 
 #include "lib/base/fd.h"
+#include "lib/tier/disk.h"
 
 namespace tierd {
 
 inline constexpr uint64_t kDiskProbeBytes = 64ull << 20;
 inline constexpr uint64_t kLeastProbedBytes = 16ull << 20;  // of a file, for it to be measured
-
-struct DiskSpeed {
-    uint32_t depth = 0;  // reads under way at once
-    uint64_t bytes_per_s = 0;
-
-    bool operator==(const DiskSpeed&) const = default;
-};
-
-struct DiskFigures {
-    uint64_t latency_ns = 0;  // of a read of 4 KiB alone
-    std::vector<DiskSpeed> speeds;
-    uint64_t measured_ns = 0;  // CLOCK_REALTIME
-
-    bool operator==(const DiskFigures&) const = default;
-};
 
 // `fd` is any readable descriptor of a regular file; it is opened again. `may_go_on` is asked every few reads.
 std::optional<DiskFigures> probe_disk(const Fd& fd, const std::function<bool()>& may_go_on);

@@ -64,7 +64,7 @@ BOOST_FIXTURE_TEST_CASE(a_disk_is_measured_when_nobody_reads_and_not_again_after
         BOOST_TEST(measured.size_bytes > kFileBytes);
         BOOST_TEST(measured.latency_ns > 0u);
         BOOST_REQUIRE(measured.reads.size() == 3u);
-        for (const DiskReads& one : measured.reads) BOOST_TEST(one.bytes_per_s > 0u);
+        for (const DiskSpeed& one : measured.reads) BOOST_TEST(one.bytes_per_s > 0u);
         BOOST_TEST(measured.reads[0].depth == 1u);
         BOOST_TEST(measured.reads[2].depth == 16u);
         // What it read is nobody's weights.

@@ -186,12 +186,12 @@ BOOST_AUTO_TEST_CASE(what_was_measured_of_a_disk_survives_a_restart_and_is_repla
         BOOST_REQUIRE(db->store_disk("nvme:2", {7, 60'000, {{4, 3000}}}).has_value());
     }
     auto db = open_db(folder.file());
-    DiskRecord one = db->load_disk("nvme:1").value(), two = db->load_disk("nvme:2").value();
+    DiskFigures one = db->load_disk("nvme:1").value(), two = db->load_disk("nvme:2").value();
     BOOST_TEST(one.measured_ns == 5u);
     BOOST_TEST(one.latency_ns == 80'000u);
-    BOOST_TEST((one.speeds == std::vector<std::pair<uint32_t, uint64_t>>{{1, 1000}, {16, 9000}}));
+    BOOST_TEST((one.speeds == std::vector<DiskSpeed>{{1, 1000}, {16, 9000}}));
     BOOST_TEST(two.measured_ns == 7u);
-    BOOST_TEST((two.speeds == std::vector<std::pair<uint32_t, uint64_t>>{{4, 3000}}));
+    BOOST_TEST((two.speeds == std::vector<DiskSpeed>{{4, 3000}}));
 }
 
 BOOST_AUTO_TEST_CASE(what_can_not_be_a_disk_s_figures_is_dropped_with_the_file) {
