@@ -59,11 +59,15 @@ ApiResponse one(const Result<T>& result) {
 }
 
 template <class T>
-ApiResponse list(const char* key, const Result<std::vector<T>>& result) {
-    if (!result) return refuse(result.error());
+json items_of(const std::vector<T>& list) {
     json items = json::array();
-    for (const T& item : *result) items.push_back(to_json_value(item));
-    return json_response({{key, std::move(items)}});
+    for (const T& item : list) items.push_back(to_json_value(item));
+    return items;
+}
+
+template <class T>
+ApiResponse list(const char* key, const Result<std::vector<T>>& result) {
+    return result ? json_response({{key, items_of(*result)}}) : refuse(result.error());
 }
 
 ApiResponse tiers(Control& control) {
@@ -71,10 +75,7 @@ ApiResponse tiers(Control& control) {
     if (!tiers) return refuse(tiers.error());
     auto disks = control.disks();
     if (!disks) return refuse(disks.error());
-    json body = {{"tiers", json::array()}, {"disks", json::array()}};
-    for (const TierStatus& tier : *tiers) body["tiers"].push_back(to_json_value(tier));
-    for (const DiskStatus& disk : *disks) body["disks"].push_back(to_json_value(disk));
-    return json_response(body);
+    return json_response({{"tiers", items_of(*tiers)}, {"disks", items_of(*disks)}});
 }
 
 ApiResponse metrics(Control& control) {
