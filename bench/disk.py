@@ -16,6 +16,10 @@ COMMAND = ["fio", "--name=limit", "--readonly", "--rw=read", "--bs=2M", "--ioeng
 BUFFERS = 8 * (2 << 20)
 
 
+def rate(text):
+    return json.loads(text[text.index("{"):])["jobs"][0]["read"]["bw_bytes"]
+
+
 def run(path, memory):
     try:
         ended = subprocess.run([*COMMAND, f"--filename={path}", f"--mem={memory}"], capture_output=True, text=True)
@@ -23,7 +27,7 @@ def run(path, memory):
         raise CannotRun("fio is not installed: apt-get install fio") from None
     if ended.returncode != 0:
         raise CannotRun(f"fio: {ended.stderr.strip().splitlines()[-1]}")
-    return json.loads(ended.stdout[ended.stdout.index("{"):])["jobs"][0]["read"]["bw_bytes"]
+    return rate(ended.stdout)
 
 
 class Load:
@@ -43,7 +47,7 @@ def load(path, seconds):
             text = process.communicate()[0]
     if process.returncode != 0:
         raise CannotRun(f"fio ended with status {process.returncode}")
-    found.bytes_per_s = json.loads(text[text.index("{"):])["jobs"][0]["read"]["bw_bytes"]
+    found.bytes_per_s = rate(text)
 
 
 def bytes_per_s(path):

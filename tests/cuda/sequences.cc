@@ -5,8 +5,6 @@
 //
 // A driver-API program: it knows nothing of the preloaded library, and must see the same bytes with it and without.
 // Prints the seed of the first sequence that reads a wrong byte, and what it had done; exit status 1.
-#define __CUDA_API_VERSION_INTERNAL 1
-#include <cuda.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -21,14 +19,9 @@
 #include <string>
 #include <vector>
 
-namespace {
+#include "tests/cuda/driver_call.h"
 
-void ok(CUresult result, const char* what) {
-    if (result == CUDA_SUCCESS) return;
-    std::printf("%s: error %d\n", what, static_cast<int>(result));
-    std::exit(2);
-}
-#define OK(call) ok(call, #call)
+namespace {
 
 struct Weights {
     const uint8_t* bytes = nullptr;

@@ -4,8 +4,6 @@
 //   threads COUNT ROUNDS WEIGHTS BYTES   BYTES of the file are shared; each thread has a buffer of as many
 //
 // Prints the first wrong byte; exit status 1.
-#define __CUDA_API_VERSION_INTERNAL 1
-#include <cuda.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -17,14 +15,9 @@
 #include <thread>
 #include <vector>
 
-namespace {
+#include "tests/cuda/driver_call.h"
 
-void ok(CUresult result, const char* what) {
-    if (result == CUDA_SUCCESS) return;
-    std::printf("%s: error %d\n", what, static_cast<int>(result));
-    std::exit(2);
-}
-#define OK(call) ok(call, #call)
+namespace {
 
 struct Plan {
     CUcontext context = nullptr;

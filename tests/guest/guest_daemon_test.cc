@@ -8,6 +8,7 @@
 #include "lib/base/bytes.h"
 #include "tests/guest/machine.h"
 #include "tests/guest/placement.h"
+#include "tests/guest/two_tiers.h"
 #include "tests/integration/harness.h"
 
 using namespace tierd;
@@ -36,14 +37,9 @@ epoch_ms = {}
 read_ahead = {}
 [tiers]
 migrate_limit = "{}"
-[[tier]]
-name = "hbm1"
-capacity = "{}MiB"
-[[tier]]
-name = "cxl2"
-capacity = "{}MiB"
-)",
-                       shape.epoch_ms, shape.read_ahead, shape.migrate_limit, shape.hbm_mib, shape.cxl_mib);
+{})",
+                       shape.epoch_ms, shape.read_ahead, shape.migrate_limit,
+                       guest::two_tiers(shape.hbm_mib, shape.cxl_mib));
 }
 
 int tierctl(const Daemon& daemon, const WorkDir& dir, std::vector<std::string> words) {

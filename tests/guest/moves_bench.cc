@@ -13,6 +13,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
+#include "tests/guest/two_tiers.h"
 #include "tests/integration/harness.h"
 
 using namespace tierd;
@@ -32,14 +33,8 @@ std::string config_of(const std::string& more) {
 deadline_ms = 60000
 [tiers]
 {}
-[[tier]]
-name = "hbm1"
-capacity = "{}MiB"
-[[tier]]
-name = "cxl2"
-capacity = "{}MiB"
-)",
-                       more, kFileMib + 16, kFileMib + 16);
+{})",
+                       more, guest::two_tiers(kFileMib + 16, kFileMib + 16));
 }
 
 struct Scene {
