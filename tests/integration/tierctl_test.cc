@@ -175,7 +175,7 @@ BOOST_AUTO_TEST_CASE(sessions_and_tiers_are_tables) {
     BOOST_TEST(sessions.status == 0, sessions.err);
     BOOST_TEST(contains(line_with(sessions.out, "4242"), "llama-server"), sessions.out);
     Outcome tiers = setup.run({"tiers"});
-    BOOST_TEST(contains(line_with(tiers.out, "dram0"), "  8.00 GiB  3.00 GiB   37 %"), tiers.out);
+    BOOST_TEST(contains(line_with(tiers.out, "dram0"), "dram        8.00 GiB  3.00 GiB   37 %"), tiers.out);
 }
 
 BOOST_AUTO_TEST_CASE(faults_are_shown_by_stage_and_spread_when_asked) {
