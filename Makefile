@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 CLANG_FORMAT ?= clang-format-19
 SOURCES = git ls-files -z --cached --others --exclude-standard -- '*.cc' '*.h' '*.c' ':!*.bpf.c'
 
-.PHONY: build test test-asan test-tsan fuzz-sim demo demo-gpu lint fmt fuzz fuzz-api clean help deps venv cuda configure
+.PHONY: build test test-asan test-tsan coverage fuzz-sim demo demo-gpu lint fmt fuzz fuzz-api clean help deps venv cuda configure
 
 build: deps configure  ## compile everything into build/ (programs: build/bin, the preloaded library: build/lib)
 	cmake --build build -j $(JOBS)
@@ -24,6 +24,10 @@ test-asan:             ## the tests with the address and undefined-behaviour san
 test-tsan:             ## the tests with the thread sanitizer (not part of test: it takes long)
 	scripts/install-deps.sh
 	scripts/test-sanitized.sh tsan
+
+coverage:              ## which lines of lib/ and cuda_shim/ the tests run; writes build/coverage/coverage.json (takes long)
+	scripts/install-deps.sh coverage
+	scripts/coverage.sh
 
 fuzz-sim: deps configure  ## 100 000 simulated machines (FUZZ_SEEDS), from another seed each time (FUZZ_FIRST)
 	cmake --build build -j $(JOBS) --target engine_simulation

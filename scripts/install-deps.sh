@@ -4,6 +4,7 @@
 #   install-deps.sh lint    and the pinned formatter, which brings 130 MB of LLVM along
 #   install-deps.sh fuzz    and the compiler that has a fuzzer
 #   install-deps.sh bench   and what benchmarks count with
+#   install-deps.sh coverage  and what adds up which lines ran
 # Exit status: 0 all there; 1 something is missing and could not be installed (the message says what).
 set -euo pipefail
 
@@ -55,6 +56,9 @@ bench=(
   valgrind                # counts the instructions of a launch
   fio                     # says what the disk gives
 )
+coverage=(
+  gcovr                   # adds up what gcov counted
+)
 
 wanted=("${build[@]}" "${run[@]}")
 case ${1:-} in
@@ -62,7 +66,8 @@ case ${1:-} in
   lint) wanted+=("${lint[@]}") ;;
   fuzz) wanted+=("${fuzz[@]}") ;;
   bench) wanted+=("${bench[@]}") ;;
-  *) echo "install-deps.sh: no such group: $1 (lint, fuzz, bench)" >&2; exit 1 ;;
+  coverage) wanted+=("${coverage[@]}") ;;
+  *) echo "install-deps.sh: no such group: $1 (lint, fuzz, bench, coverage)" >&2; exit 1 ;;
 esac
 
 is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
