@@ -3,7 +3,7 @@
  * tierd.bpf.h - what the author of a policy includes: the tables, ways to walk them, and the words of an answer.
  *
  * Owns:      the maps that tierd shares with a policy, and the helpers below.
- * Invariant: a policy reads rows, models and tiers, and writes marks and its answer. Whatever it writes costs speed at
+ * Invariant: a policy reads rows, models, tiers, cards and leases, and writes marks and its answer. Whatever it writes costs speed at
  *            most: tierd checks every proposal.
  * Callers:   BPF C, compiled with `clang -target bpf -O2 -g`. One call runs at a time, on a thread of its own that no
  *            engine waits for.
@@ -19,6 +19,7 @@
  *   TIERD_HOOK(epoch)        every epoch (100 ms unless configured).
  *   TIERD_HOOK(admit)        extent from_tier to_tier model   may this read-ahead or move be carried out?
  *   TIERD_HOOK(tier_change)  to_tier        a tier came, went, grew, shrank.
+ *   TIERD_HOOK(contend)      cards leases   every epoch while processes share a card: mark who is to have it first.
  *
  * All but init and admit return 0; anything else is counted as a fault of the policy. The smallest useful policy:
  *
@@ -94,6 +95,30 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TIERD_MAX_CARDS);
+	__type(key, __u32);
+	__type(value, struct tierd_card);
+} tierd_cards SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TIERD_MAX_LEASES);
+	__type(key, __u32);
+	__type(value, struct tierd_lease);
+} tierd_leases SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, TIERD_MAX_LEASES);
+	__type(key, __u32);
+	__type(value, struct tierd_lease_mark);
+} tierd_lease_marks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct tierd_answer);
@@ -127,6 +152,27 @@ TIERD_INLINE const struct tierd_tier_info *tierd_tier(__u32 tier)
 	return found && found->capacity_bytes ? found : NULL;
 }
 
+/* NULL for a slot that is not in use. */
+TIERD_INLINE const struct tierd_card *tierd_card(__u32 card)
+{
+	const struct tierd_card *found = bpf_map_lookup_elem(&tierd_cards, &card);
+
+	return found && found->capacity_bytes ? found : NULL;
+}
+
+/* NULL for a slot that is free. */
+TIERD_INLINE const struct tierd_lease *tierd_lease(__u32 lease)
+{
+	const struct tierd_lease *found = bpf_map_lookup_elem(&tierd_leases, &lease);
+
+	return found && found->pid ? found : NULL;
+}
+
+TIERD_INLINE struct tierd_lease_mark *tierd_lease_mark(__u32 lease)
+{
+	return bpf_map_lookup_elem(&tierd_lease_marks, &lease);
+}
+
 /* ---- walking --------------------------------------------------------------------------------------------------- */
 
 /* The kernel's counting iterator (6.4): bounded, and as long as need be. */
@@ -150,6 +196,9 @@ extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym;
 
 /* Every extent of an open model; `model` is what tierd_model() returned. */
 #define tierd_for_model(i, model) tierd_for (i, (model)->first_extent, (model)->first_extent + (model)->extent_count)
+
+/* Every lease of every card; look each up with tierd_lease(), which knows those that are free. */
+#define tierd_for_lease(i) tierd_for (i, 0, call->leases)
 
 /* The extents of one layer, one expert, one tier: of what a walk meets, those for which these are true. */
 TIERD_INLINE int tierd_in_layer(const struct tierd_extent *row, __u32 layer)

@@ -57,6 +57,7 @@ Core::Core(const EngineConfig& config, Parts parts)
       evictor_(parts.evictor),
       memory_(parts.memory),
       state_(std::move(parts.state)),
+      leases_(parts.leases),
       tiers_(config.extent_bytes),
       memory_events_(std::move(parts.memory_events)),
       migrate_bytes_per_s_(config.migrate_bytes_per_s),
@@ -172,7 +173,9 @@ PolicyView Core::view() {
             .dram = {.capacity_bytes = tiers_.usable_bytes(), .used_bytes = tiers_.used_bytes()},
             .now_ns = monotonic_ns(),
             .tiers = std::span(tier_infos_).first(tiers_shown_),
-            .models = static_cast<uint32_t>(slots_.size())};
+            .models = static_cast<uint32_t>(slots_.size()),
+            .cards = lease_table_.cards(),
+            .leases = lease_table_.leases()};
 }
 
 WeightFile* Core::owner_of(ExtentId id) {

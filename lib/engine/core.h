@@ -27,6 +27,7 @@
 #include "lib/engine/fault_profile.h"
 #include "lib/engine/heat_snapshot.h"
 #include "lib/engine/inotify.h"
+#include "lib/engine/lease_table.h"
 #include "lib/engine/mailbox.h"
 #include "lib/engine/policy_record.h"
 #include "lib/engine/readiness.h"
@@ -117,6 +118,7 @@ class Core {
         Worker* evictor;
         Worker* memory;                             // writes what was learned into the state database
         std::shared_ptr<StateDb> state;             // used on `memory`'s thread only; may be null
+        LeaseDesk* leases = nullptr;                // cards' memory; null: there is none
         std::function<void()> grow_policy = [] {};  // asks for grown tables; see policy_room()
     };
     Core(const EngineConfig& config, Parts parts);
@@ -270,6 +272,8 @@ class Core {
     Refusal watch_extent(ExtentId id);
     void count_decision(Proposal proposal, Refusal refusal);
     void begin_policy_epoch();
+    void tend_leases();
+    void mark_extents_on_cards();
     void eject_policy(const std::string& reason);
     void put_in_place(std::unique_ptr<Policy> policy, BpfPolicy* bpf);
     void check_policy();
@@ -368,6 +372,9 @@ class Core {
     BounceBuffers bounce_;
     std::unique_ptr<Policy> policy_;
     PolicyRecord record_;
+    LeaseDesk* leases_;
+    LeaseTable lease_table_;
+    std::optional<uint64_t> cards_shown_;  // LeaseDesk::shown() when rows were last marked
     std::function<void()> grow_policy_;
     std::unique_ptr<TraceRecorder> observer_;  // null: nothing is recorded
     ExtentTable table_;

@@ -225,6 +225,7 @@ void Core::on_policy_news() {
 void Core::begin_policy_epoch() {
     record_.evictions_in_epoch = 0;
     publish_usage();
+    tend_leases();
     grow_if_needed();
     if (observer_) observer_->epoch(view());
 }

@@ -145,6 +145,7 @@ class ThreadedEngine final : public Engine {
                                  .evictor = &evictor_,
                                  .memory = &memory_,
                                  .state = state_,
+                                 .leases = leases_.get(),
                                  .grow_policy = [this] { grow_policy(); }});
         core_->add_notes(arenas_.notes());
         core_->add_notes(notes_);
@@ -219,7 +220,8 @@ class ThreadedEngine final : public Engine {
         mailbox_.post([=](Core& core) { core.close_client(session); });
     }
     void lease(Fd channel, const Peer& peer, const LeaseRequest& request) override {
-        leases_->adopt(std::move(channel), peer, request);
+        leases_->adopt(std::move(channel), {peer.pid, peer.uid, command_of(peer.pid), cgroup_of(peer.pid)},
+                       request);
     }
     int heartbeat_fd() const override { return heartbeat_.fd.get(); }
 
@@ -442,10 +444,11 @@ class ThreadedEngine final : public Engine {
     // Beside the session of the same process; one that has a lease and no weights mapped is listed too.
     static void add_leases(const CardStatus& card, std::vector<SessionStatus>& sessions) {
         for (const LeaseStatus& lease : card.leases) {
-            auto session = std::ranges::find(sessions, lease.pid, &SessionStatus::pid);
+            const LeaseHolder& holder = lease.holder;
+            auto session = std::ranges::find(sessions, holder.pid, &SessionStatus::pid);
             if (session == sessions.end())
-                session = sessions.insert(
-                    session, {.pid = lease.pid, .uid = lease.uid, .command = command_of(lease.pid)});
+                session = sessions.insert(session,
+                                          {.pid = holder.pid, .uid = holder.uid, .command = holder.command});
             session->hbm_lease_bytes += lease.lease_bytes;
             session->hbm_want_bytes += lease.want_bytes;
             session->hbm_position = std::max(session->hbm_position, lease.position);

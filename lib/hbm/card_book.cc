@@ -1,8 +1,15 @@
 #include "lib/hbm/card_book.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tierd {
+
+namespace {
+
+constexpr uint64_t kMostSlicesPassedOver = 8;
+
+}  // namespace
 
 bool CardBook::want(uint64_t number, uint64_t need_bytes, uint64_t want_bytes, uint64_t now_ns) {
     auto found = leases_.find(number);
@@ -53,23 +60,37 @@ CardWord CardBook::word_for(uint64_t number, uint32_t position) const {
             .position = position};
 }
 
-std::vector<uint64_t> CardBook::queue() const {
+bool CardBook::rank(uint64_t number, uint64_t worth) {
+    auto found = leases_.find(number);
+    return found != leases_.end() && std::exchange(found->second.worth, worth) != worth;
+}
+
+std::vector<uint64_t> CardBook::queue(uint64_t now_ns) const {
     std::vector<uint64_t> waiting;
     for (auto& [number, lease] : leases_)
         if (lease.want_bytes > 0) waiting.push_back(number);
-    std::ranges::stable_sort(waiting, {}, [this](uint64_t n) { return leases_.at(n).waiting_since_ns; });
+    std::ranges::stable_sort(waiting, [&](uint64_t a, uint64_t b) {
+        const CardLease &left = leases_.at(a), &right = leases_.at(b);
+        auto is_overdue = [&](const CardLease& lease) {
+            return now_ns > lease.waiting_since_ns + kMostSlicesPassedOver * slice_ns_;
+        };
+        bool left_overdue = is_overdue(left), right_overdue = is_overdue(right);
+        if (left_overdue != right_overdue) return left_overdue;
+        if (!left_overdue && left.worth != right.worth) return left.worth > right.worth;
+        return left.waiting_since_ns < right.waiting_since_ns;
+    });
     return waiting;
 }
 
-uint32_t CardBook::position_of(uint64_t number) const {
-    auto waiting = queue();
+uint32_t CardBook::position_of(uint64_t number, uint64_t now_ns) const {
+    auto waiting = queue(now_ns);
     auto found = std::ranges::find(waiting, number);
     return found == waiting.end() ? 0 : static_cast<uint32_t>(found - waiting.begin()) + 1;
 }
 
 std::vector<CardWord> CardBook::settle(uint64_t now_ns) {
     std::vector<CardWord> words;
-    for (uint64_t number : queue()) {
+    for (uint64_t number : queue(now_ns)) {
         CardLease& lease = leases_.at(number);
         // What it was asked for is on its way: to grant now would cross that answer.
         if (lease.asked_bytes) break;
@@ -89,7 +110,7 @@ std::vector<CardWord> CardBook::settle(uint64_t now_ns) {
         lease.told_most_bytes = most_for(number);
         words.push_back(word_for(number, 0));
     }
-    tell_places(words);
+    tell_places(now_ns, words);
     return words;
 }
 
@@ -103,11 +124,14 @@ void CardBook::ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, st
         if (!lease.asked_bytes && lease.lease_bytes > lease.pinned_bytes) others.push_back(number);
     }
     // Who waits uses nothing; of those, the last in the queue has the longest to go.
-    std::ranges::stable_sort(others, [this](uint64_t a, uint64_t b) {
+    std::vector<uint64_t> waiting = queue(now_ns);
+    auto place_of = [&](uint64_t number) { return std::ranges::find(waiting, number) - waiting.begin(); };
+    std::ranges::stable_sort(others, [&](uint64_t a, uint64_t b) {
         const CardLease &left = leases_.at(a), &right = leases_.at(b);
         bool left_waits = left.want_bytes > 0, right_waits = right.want_bytes > 0;
         if (left_waits != right_waits) return left_waits;
-        if (left_waits) return left.waiting_since_ns > right.waiting_since_ns;
+        if (left_waits) return place_of(a) > place_of(b);
+        if (left.worth != right.worth) return left.worth < right.worth;
         return left.granted_ns < right.granted_ns;
     });
     for (uint64_t number : others) {
@@ -125,9 +149,9 @@ void CardBook::ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, st
 }
 
 // Those whose place in the queue, or whose most, has changed since they last heard of it.
-void CardBook::tell_places(std::vector<CardWord>& words) {
+void CardBook::tell_places(uint64_t now_ns, std::vector<CardWord>& words) {
     uint32_t position = 0;
-    for (uint64_t number : queue()) {
+    for (uint64_t number : queue(now_ns)) {
         CardLease& lease = leases_.at(number);
         uint64_t most = most_for(number);
         if (lease.told_position == ++position && lease.told_most_bytes == most) continue;

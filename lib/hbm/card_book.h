@@ -1,8 +1,9 @@
 // card_book.h - who may have how much of one card's memory, and who is asked to give some back. Arithmetic only.
 //
-// Processes that want more than is free wait in a queue. The first of them is served before anybody behind it: what it
-// lacks is asked of the others, those who wait themselves first, then whoever has had its memory longest. A lease
-// is not asked back before it has lasted a slice, unless its process idles, which only that process knows: the order
+// Processes that want more than is free wait in a queue, in the order of their worth (a policy's word) and then of their
+// coming; nobody is passed over for longer than eight slices. The first of them is served before anybody behind it: what it
+// lacks is asked of the others, those who wait themselves first, then those worth least, then whoever has had its memory
+// longest. A lease is not asked back before it has lasted a slice, unless its process idles, which only that process knows: the order
 // says both. So two processes that don't fit together take turns of a slice, and don't thrash.
 //
 // One launch may need more than the capacity: an engine with all its weights in one buffer would have run without us, so
@@ -35,6 +36,7 @@ struct CardLease {
     uint32_t told_position = 0;           // in the queue, as the process last heard
     uint64_t told_most_bytes = 0;         // what it could have at most, as the process last heard
     uint64_t overdrafts = 0;              // grants beyond the capacity
+    uint64_t worth = 0;                   // greater is served sooner, and asked later
 };
 
 // What a process is to be told.
@@ -58,6 +60,8 @@ class CardBook {
     void close(uint64_t number) { leases_.erase(number); }
     bool want(uint64_t number, uint64_t need_bytes, uint64_t want_bytes, uint64_t now_ns);
     bool holds(uint64_t number, uint64_t lease_bytes, uint64_t pinned_bytes);
+    // False: it was worth that before.
+    bool rank(uint64_t number, uint64_t worth);
 
     // What follows from all that was said so far. The words are to be sent in this order.
     std::vector<CardWord> settle(uint64_t now_ns);
@@ -68,14 +72,14 @@ class CardBook {
     uint64_t utmost_for(uint64_t number) const;
     // The lease as it is, in the words of a grant.
     CardWord word_for(uint64_t number, uint32_t position) const;
-    uint32_t position_of(uint64_t number) const;  // in the queue, from 1; 0: not waiting
+    uint32_t position_of(uint64_t number, uint64_t now_ns) const;  // in the queue, from 1; 0: not waiting
     const std::map<uint64_t, CardLease>& leases() const { return leases_; }
 
   private:
-    std::vector<uint64_t> queue() const;
+    std::vector<uint64_t> queue(uint64_t now_ns) const;
     uint64_t pinned_by_others(uint64_t number) const;
     void ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, std::vector<CardWord>& words);
-    void tell_places(std::vector<CardWord>& words);
+    void tell_places(uint64_t now_ns, std::vector<CardWord>& words);
 
     uint64_t capacity_bytes_;
     uint64_t total_bytes_;

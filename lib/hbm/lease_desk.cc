@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -37,7 +38,7 @@ std::string name_of(const CardId& id) {
 
 struct Channel {
     Fd socket;
-    Peer peer;
+    LeaseHolder holder;
     CardId card{};
     uint32_t sequence = 0;
     std::vector<Run> shown = {};
@@ -60,7 +61,7 @@ class ThreadedDesk final : public LeaseDesk {
         thread_.join();
     }
 
-    void adopt(Fd channel, const Peer& peer, const LeaseRequest& request) override {
+    void adopt(Fd channel, LeaseHolder holder, const LeaseRequest& request) override {
         std::lock_guard lock(mutex_);
         auto card = cards_.find(request.card);
         bool full = channels_.size() >= kMaxLeases || (card == cards_.end() && cards_.size() >= kMaxCards);
@@ -71,7 +72,7 @@ class ThreadedDesk final : public LeaseDesk {
                                 CardBook(capacity_of(request.total_bytes), request.total_bytes, slice_ns()))
                        .first;
         uint64_t number = next_number_++;
-        Channel& made = channels_[number] = {std::move(channel), peer, request.card};
+        Channel& made = channels_[number] = {std::move(channel), std::move(holder), request.card};
         card->second.open(number);
         say(made, card->second.word_for(number, 0));
         ring();
@@ -85,19 +86,32 @@ class ThreadedDesk final : public LeaseDesk {
                             .capacity_bytes = book.capacity_bytes(),
                             .leased_bytes = book.leased_bytes(),
                             .leases = {}};
-            for (auto& [number, lease] : book.leases()) {
-                const Peer& peer = channels_.at(number).peer;
-                card.leases.push_back({.pid = peer.pid,
-                                       .uid = peer.uid,
+            for (auto& [number, lease] : book.leases())
+                card.leases.push_back({.number = number,
+                                       .holder = channels_.at(number).holder,
                                        .lease_bytes = lease.lease_bytes,
                                        .pinned_bytes = lease.pinned_bytes,
                                        .want_bytes = lease.want_bytes,
-                                       .position = book.position_of(number)});
-            }
+                                       .position = book.position_of(number, monotonic_ns()),
+                                       .waiting_since_ns = lease.waiting_since_ns,
+                                       .granted_ns = lease.granted_ns});
             list.push_back(std::move(card));
         }
         return list;
     }
+
+    // The new order takes hold now: somebody who waits may come first by it.
+    void rank(const std::map<uint64_t, uint64_t>& worth) override {
+        std::lock_guard lock(mutex_);
+        bool changed = false;
+        for (auto& [number, channel] : channels_) {
+            auto found = worth.find(number);
+            changed |= cards_.at(channel.card).rank(number, found == worth.end() ? 0 : found->second);
+        }
+        if (changed) ring();
+    }
+
+    uint64_t shown() const override { return shown_.load(std::memory_order_relaxed); }
 
     std::vector<CardRun> runs_of(uint64_t file) const override {
         std::lock_guard lock(mutex_);
@@ -156,7 +170,7 @@ class ThreadedDesk final : public LeaseDesk {
         auto packet = receive_packet(channel.socket.get());
         if (!packet) return packet.error().code == Code::busy;
         if (packet->header().kind == wire::Kind::lease_ask)
-            return say(channel, book.word_for(number, book.position_of(number)));
+            return say(channel, book.word_for(number, book.position_of(number, monotonic_ns())));
         if (packet->header().kind == wire::Kind::lease_shows) return show(channel, *packet);
         if (packet->header().kind == wire::Kind::lease_want) {
             auto want = packet->as<wire::LeaseWant>();
@@ -167,9 +181,10 @@ class ThreadedDesk final : public LeaseDesk {
                book.holds(number, holds->lease_bytes, holds->pinned_bytes);
     }
 
-    static bool show(Channel& channel, const Packet& packet) {
+    bool show(Channel& channel, const Packet& packet) {
         auto shows = packet.as<wire::LeaseShows>();
         if (!shows || shows->count > std::size(shows->runs)) return false;
+        shown_.fetch_add(1, std::memory_order_relaxed);
         if (shows->begins != 0) channel.shown.clear();
         for (const auto& run : std::span(shows->runs, shows->count))
             if (channel.shown.size() < kMaxRuns)
@@ -179,8 +194,9 @@ class ThreadedDesk final : public LeaseDesk {
 
     void end(uint64_t number) {
         Channel& channel = channels_.at(number);
-        spdlog::debug("the lease of pid {} ended", channel.peer.pid);
+        spdlog::debug("the lease of pid {} ended", channel.holder.pid);
         cards_.at(channel.card).close(number);
+        shown_.fetch_add(1, std::memory_order_relaxed);
         channels_.erase(number);
     }
 
@@ -217,6 +233,7 @@ class ThreadedDesk final : public LeaseDesk {
 
     const HbmConfig config_;
     Fd event_;
+    std::atomic<uint64_t> shown_ = 0;
     mutable std::mutex mutex_;  // guards all below; never held while waiting
     bool stopping_ = false;
     uint64_t next_number_ = 1;

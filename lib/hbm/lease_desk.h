@@ -3,12 +3,13 @@
 // Owns:      one thread, the lease channels, and a CardBook for each card that a process has named.
 // Invariant: a lease ends when its channel does, at once: the kernel closes it with the process. Nothing of a client is
 //            trusted: a message that makes no sense ends its lease. No client is waited for.
-// Callers:   adopt(), cards(), runs_of(): any thread.
+// Callers:   adopt(), cards(), rank(), shown(), runs_of(): any thread.
 // Fails:     a client that does not read loses its lease.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,13 +25,23 @@ struct HbmConfig {
     uint32_t slice_ms = 500;  // a lease that is in use is not asked back before it has lasted so long
 };
 
-struct LeaseStatus {
+// The process that a lease is for.
+struct LeaseHolder {
     pid_t pid = 0;
     uid_t uid = 0;
+    std::string command;
+    uint64_t cgroup = 0;  // id, version 2; 0: unknown
+};
+
+struct LeaseStatus {
+    uint64_t number = 0;  // never used again
+    LeaseHolder holder;
     uint64_t lease_bytes = 0;
     uint64_t pinned_bytes = 0;
     uint64_t want_bytes = 0;  // while it waits
     uint32_t position = 0;    // in the queue, from 1; 0: it does not wait
+    uint64_t waiting_since_ns = 0;
+    uint64_t granted_ns = 0;  // when it last grew
 };
 
 struct CardStatus {
@@ -53,8 +64,12 @@ class LeaseDesk {
     virtual ~LeaseDesk() = default;
 
     // Takes over a channel whose first message was `hello`.
-    virtual void adopt(Fd channel, const Peer& peer, const LeaseRequest& request) = 0;
+    virtual void adopt(Fd channel, LeaseHolder holder, const LeaseRequest& request) = 0;
     virtual std::vector<CardStatus> cards() const = 0;
+    // What a policy thinks of leases: worth by number. Others are worth 0 from now on.
+    virtual void rank(const std::map<uint64_t, uint64_t>& worth) = 0;
+    // Rises with each change of what runs_of() says.
+    virtual uint64_t shown() const = 0;
     // Of the file with this number, in no order; several processes may name the same bytes.
     virtual std::vector<CardRun> runs_of(uint64_t file) const = 0;
 };

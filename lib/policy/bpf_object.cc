@@ -50,15 +50,19 @@ struct Listening {
     ~Listening() { t_words = nullptr; }
 };
 
-enum class Shared : uint8_t { extents, models, tiers, marks, answers };
+enum class Shared : uint8_t { extents, models, tiers, cards, leases, marks, lease_marks, answers };
 struct SharedMap {
     std::string_view name;
     uint32_t value_bytes;
 };
-constexpr std::array<SharedMap, 5> kShared{{{"tierd_extents", sizeof(tierd_extent)},
+using TableFds = std::array<int, 5>;  // the first of them, which tierd alone writes
+constexpr std::array<SharedMap, 8> kShared{{{"tierd_extents", sizeof(tierd_extent)},
                                             {"tierd_models", sizeof(tierd_model)},
                                             {"tierd_tiers", sizeof(tierd_tier_info)},
+                                            {"tierd_cards", sizeof(tierd_card)},
+                                            {"tierd_leases", sizeof(tierd_lease)},
                                             {"tierd_marks", sizeof(tierd_mark)},
+                                            {"tierd_lease_marks", sizeof(tierd_lease_mark)},
                                             {"tierd_answers", sizeof(tierd_answer)}}};
 
 std::unexpected<Error> refuse(const std::string& name, std::string what, std::string hint = {}) {
@@ -101,7 +105,7 @@ class Opened {
         }
     }
 
-    Result<void> set_up_maps(uint32_t room, const std::array<int, 3>& tables) {
+    Result<void> set_up_maps(uint32_t room, const TableFds& tables) {
         for (size_t i = 0; i < kShared.size(); i++) {
             ::bpf_map* map = find(static_cast<Shared>(i));
             if (map == nullptr)
@@ -116,8 +120,10 @@ class Opened {
                 return os_error("share the tables with policy", name_);
         }
         bpf_map__set_max_entries(find(Shared::marks), room);
+        bpf_map__set_max_entries(find(Shared::lease_marks), TIERD_MAX_LEASES);
         bpf_map__set_max_entries(find(Shared::answers), 1);
-        for (Shared own : {Shared::marks, Shared::answers}) bpf_map__set_map_flags(find(own), BPF_F_MMAPABLE);
+        for (Shared own : {Shared::marks, Shared::lease_marks, Shared::answers})
+            bpf_map__set_map_flags(find(own), BPF_F_MMAPABLE);
         return check_own_maps();
     }
 
@@ -153,8 +159,8 @@ class Opened {
 };
 
 // The tables as a policy must see them: the verifier refuses every write.
-Result<std::array<Fd, 3>> make_twins() {
-    std::array<Fd, 3> twins;
+Result<std::array<Fd, std::tuple_size_v<TableFds>>> make_twins() {
+    std::array<Fd, std::tuple_size_v<TableFds>> twins;
     for (size_t i = 0; i < twins.size(); i++) {
         bpf_map_create_opts options{};
         options.sz = sizeof options;
@@ -255,7 +261,7 @@ struct Loading {
     std::string* log;
     uint64_t own_map_bytes = 0;
 
-    Result<ObjectPointer> run(uint32_t room, const std::array<int, 3>& tables) {
+    Result<ObjectPointer> run(uint32_t room, const TableFds& tables) {
         std::string words;
         Listening listening(words);
         auto object = open(file, words);
@@ -293,10 +299,11 @@ Result<std::shared_ptr<BpfObject>> BpfObject::load(const ObjectFile& file, std::
     auto twins = make_twins();
     if (!twins) return std::unexpected(twins.error());
     Loading loading{file, knobs, log};
-    auto trial = loading.run(1, {(*twins)[0].get(), (*twins)[1].get(), (*twins)[2].get()});
+    TableFds twin_fds;
+    std::ranges::transform(*twins, twin_fds.begin(), [](const Fd& twin) { return twin.get(); });
+    auto trial = loading.run(1, twin_fds);
     if (!trial) return std::unexpected(trial.error());
-    auto loaded = loading.run(
-        tables->room(), {tables->extents_fd().get(), tables->models_fd().get(), tables->tiers_fd().get()});
+    auto loaded = loading.run(tables->room(), tables->fds());
     if (!loaded) return std::unexpected(loaded.error());
 
     std::shared_ptr<BpfObject> object(new BpfObject);
@@ -308,9 +315,12 @@ Result<std::shared_ptr<BpfObject>> BpfObject::load(const ObjectFile& file, std::
     Opened opened(object->object_.get(), object->name_);
     auto marks = map_memory(opened.find(Shared::marks));
     if (!marks) return std::unexpected(marks.error());
+    auto lease_marks = map_memory(opened.find(Shared::lease_marks));
+    if (!lease_marks) return std::unexpected(lease_marks.error());
     auto answers = map_memory(opened.find(Shared::answers));
     if (!answers) return std::unexpected(answers.error());
     object->marks_ = std::move(*marks);
+    object->lease_marks_ = std::move(*lease_marks);
     object->answers_ = std::move(*answers);
     object->knobs_ = read_knobs(object->object_.get());
     object->find_programs();

@@ -76,6 +76,9 @@ class BpfObject {
     BpfTables& tables() const { return *tables_; }
     const std::shared_ptr<BpfTables>& shared_tables() const { return tables_; }
     std::span<tierd_mark> marks() { return {reinterpret_cast<tierd_mark*>(marks_.data()), tables_->room()}; }
+    std::span<tierd_lease_mark> lease_marks() {
+        return {reinterpret_cast<tierd_lease_mark*>(lease_marks_.data()), TIERD_MAX_LEASES};
+    }
     const std::vector<Knob>& knobs() const { return knobs_; }  // all of them, as they are set
     uint64_t own_map_bytes() const { return own_map_bytes_; }
     uint64_t verified_insns() const { return verified_insns_; }  // of the costliest program
@@ -93,8 +96,8 @@ class BpfObject {
     ObjectSummary summary_;
     std::shared_ptr<BpfTables> tables_;
     std::unique_ptr<::bpf_object, Close> object_;
-    int programs_[kHooks] = {-1, -1, -1, -1, -1, -1, -1, -1};  // descriptors that object_ owns
-    Mapping marks_, answers_;
+    int programs_[kHooks] = {-1, -1, -1, -1, -1, -1, -1, -1, -1};  // descriptors that object_ owns
+    Mapping marks_, lease_marks_, answers_;
     std::vector<Knob> knobs_;
     uint64_t own_map_bytes_ = 0;
     uint64_t verified_insns_ = 0;

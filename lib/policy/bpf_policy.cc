@@ -30,6 +30,8 @@ tierd_call common_call(const PolicyView& view, const BpfTables& tables, uint64_t
     call.epoch = epoch;
     call.extents = static_cast<uint32_t>(std::min<size_t>(view.extents.size(), tables.room()));
     call.models = view.models;
+    call.cards = view.cards;
+    call.leases = view.leases;
     call.tiers = view.tiers.empty() ? 1 : static_cast<uint32_t>(view.tiers.size() - 1);
     return call;
 }
@@ -110,6 +112,7 @@ void BpfPolicy::filled(const PolicyView& view, ExtentId extent) {
 void BpfPolicy::epoch(const PolicyView& view, PolicyDecisions& out) {
     epochs_++;
     look_at_tiers(view, out);
+    if (view.leases > 0) post(Hook::contend, call(view), view, out);
     ask_again(view, out);
     scratch_.clear();
     built_in_->epoch(view, scratch_);

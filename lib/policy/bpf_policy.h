@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,8 @@ class BpfPolicy final : public Policy {
     void collect(const PolicyView& view, PolicyDecisions& out) override;
 
     const BpfObject& object() const { return *object_; }
+    // What the object keeps with each lease, by slot.
+    std::span<tierd_lease_mark> lease_marks() const { return object_->lease_marks(); }
     PolicyStats stats() const { return runner_->stats(); }
     uint64_t unknown_kinds() const { return unknown_kinds_; }
     std::string objection() const { return runner_->objection(); }

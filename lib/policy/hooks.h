@@ -11,8 +11,8 @@
 
 namespace tierd {
 
-enum class Hook : uint8_t { init, exit, model_open, model_close, fault, epoch, admit, tier_change };
-inline constexpr size_t kHooks = 8;
+enum class Hook : uint8_t { init, exit, model_open, model_close, fault, epoch, admit, tier_change, contend };
+inline constexpr size_t kHooks = 9;
 
 struct HookSpec {
     std::string_view section;  // of the program in the object
@@ -31,6 +31,7 @@ inline constexpr std::array<HookSpec, kHooks> kHookSpecs{{
     {"tierd/epoch",        50'000'000, true},
     {"tierd/admit",         1'000'000, false},
     {"tierd/tier_change",  50'000'000, true},
+    {"tierd/contend",      50'000'000, false},
 }};
 // clang-format on
 

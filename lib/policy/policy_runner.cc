@@ -119,11 +119,11 @@ class ThreadRunner final : public PolicyRunner {
     std::string objection() const override { return shared_->caller.objection(); }
 
   private:
-    // Touches are many and each tells little; an epoch that waits already stands for the next one too. News of models
-    // and tiers is never dropped.
+    // Touches are many and each tells little; what is called every epoch and waits already stands for the next one too. News
+    // of models and tiers is never dropped.
     bool is_full(Hook hook) const {
-        if (hook == Hook::epoch)
-            return std::ranges::any_of(shared_->calls, [](auto& call) { return call.hook == Hook::epoch; });
+        if (hook == Hook::epoch || hook == Hook::contend)
+            return std::ranges::any_of(shared_->calls, [hook](auto& call) { return call.hook == hook; });
         return (hook == Hook::fault || hook == Hook::admit) && shared_->calls.size() >= kMaxWaiting;
     }
 

@@ -44,7 +44,7 @@ BOOST_AUTO_TEST_CASE(what_is_free_is_granted_at_once) {
     BOOST_TEST(words.size() == 1u);
     BOOST_TEST(word_for(words, 1).lease_bytes == 6u);
     BOOST_TEST(book.leased_bytes() == 6u);
-    BOOST_TEST(book.position_of(1) == 0u);
+    BOOST_TEST(book.position_of(1, 0) == 0u);
 }
 
 BOOST_AUTO_TEST_CASE(what_is_missing_is_asked_of_the_other_not_before_its_slice_is_over) {
@@ -79,6 +79,39 @@ BOOST_AUTO_TEST_CASE(who_waits_is_asked_before_who_works) {
     BOOST_TEST(book.leases().at(1).lease_bytes == 9u);
     words = book.settle(71);
     BOOST_TEST(book.leases().at(1).asked_bytes.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(who_is_worth_more_is_served_before_who_came_sooner) {
+    book.open(3);
+    want(1, 10, 0);
+    want(2, 10, 1);
+    BOOST_TEST(book.rank(3, 5));
+    BOOST_TEST(!book.rank(3, 5));
+    BOOST_TEST(word_for(want(3, 10, 2), 3).position == 1u);
+    BOOST_TEST(book.position_of(2, 2) == 2u);
+    BOOST_TEST(word_for(holds(1, 0, 0, 3), 3).lease_bytes == 10u);
+    BOOST_TEST(book.position_of(2, 3) == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(who_is_worth_more_is_asked_last) {
+    book.open(3);
+    want(1, 5, 0);
+    want(2, 5, 1);
+    book.rank(1, 5);  // it has had its memory longest
+    auto words = want(3, 4, 2);
+    BOOST_TEST(word_for(words, 2).lease_bytes == 1u);
+    BOOST_TEST(!book.leases().at(1).asked_bytes.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(nobody_is_passed_over_for_longer_than_eight_slices) {
+    book.open(3);
+    want(1, 10, 0);
+    want(2, 10, 1);
+    book.rank(3, 5);
+    want(3, 10, 2);
+    BOOST_TEST(book.position_of(3, 1 + 8 * kSlice) == 1u);
+    BOOST_TEST(book.position_of(2, 2 + 8 * kSlice) == 1u);
+    BOOST_TEST(word_for(holds(1, 0, 0, 2 + 8 * kSlice), 2).lease_bytes == 10u);
 }
 
 BOOST_AUTO_TEST_CASE(what_others_have_pinned_is_not_promised) {
@@ -144,11 +177,13 @@ BOOST_AUTO_TEST_CASE(in_any_order_of_events_the_card_is_never_promised_twice_and
     std::map<uint64_t, std::vector<uint64_t>> orders;
     uint64_t grants = 0, overdrawn = 0, now = 0;
     for (uint64_t n = 1; n <= 6; n++) card.open(n);
+    std::map<uint64_t, uint64_t> served;
     for (int step = 0; step < 20000; step++) {
+        if (random() % 16 == 0) card.rank(1 + random() % 6, random() % 3);
         uint64_t n = 1 + random() % 6;
         if (orders[n].empty()) {
             uint64_t want = 1 + random() % 80, need = random() % 8 == 0 ? want : 1;
-            if (card.position_of(n) == 0) BOOST_TEST(card.want(n, need, want, now));
+            if (card.position_of(n, now) == 0) BOOST_TEST(card.want(n, need, want, now));
         } else {
             told[n] = std::min(told[n], orders[n].front());
             orders[n].erase(orders[n].begin());
@@ -159,6 +194,7 @@ BOOST_AUTO_TEST_CASE(in_any_order_of_events_the_card_is_never_promised_twice_and
                 orders[word.lease].push_back(word.lease_bytes);
             } else {
                 grants += word.position == 0 ? 1 : 0;
+                served[word.lease] += word.position == 0 ? 1 : 0;
                 told[word.lease] = word.lease_bytes;
             }
         }
@@ -174,6 +210,7 @@ BOOST_AUTO_TEST_CASE(in_any_order_of_events_the_card_is_never_promised_twice_and
         overdrawn += believed > kCapacity ? 1 : 0;
     }
     BOOST_TEST(grants > 1000u);
+    for (uint64_t n = 1; n <= 6; n++) BOOST_TEST(served[n] > 100u);
     BOOST_TEST(overdrawn > 100u);
 }
 

@@ -1,0 +1,83 @@
+#include "lib/engine/lease_table.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+namespace tierd {
+
+namespace {
+
+// Both are fields of rows: cut, and ended by the zeroes behind.
+void put(const std::string& text, std::span<char> into) {
+    std::memset(into.data(), 0, into.size());
+    std::memcpy(into.data(), text.data(), std::min(text.size(), into.size() - 1));
+}
+
+}  // namespace
+
+void LeaseTable::free_slots_of_the_gone(const std::vector<CardStatus>& cards, std::span<tierd_lease> rows) {
+    std::set<uint64_t> there;
+    for (const CardStatus& card : cards)
+        for (const LeaseStatus& lease : card.leases) there.insert(lease.number);
+    for (size_t slot = 0; slot < numbers_.size(); slot++) {
+        if (there.contains(numbers_[slot])) continue;
+        numbers_[slot] = 0;
+        rows[slot] = {};
+    }
+    while (!numbers_.empty() && numbers_.back() == 0) numbers_.pop_back();
+}
+
+size_t LeaseTable::slot_of(uint64_t number, std::span<tierd_lease_mark> marks) {
+    auto place = std::ranges::find(numbers_, number);
+    if (place == numbers_.end()) {
+        place = std::ranges::find(numbers_, uint64_t{0});
+        if (place == numbers_.end()) place = numbers_.insert(place, 0);
+        *place = number;
+        auto slot = static_cast<size_t>(place - numbers_.begin());
+        if (slot < marks.size()) marks[slot] = {};
+    }
+    return static_cast<size_t>(place - numbers_.begin());
+}
+
+void LeaseTable::publish(const std::vector<CardStatus>& cards, const BpfTables& tables,
+                         std::span<tierd_lease_mark> marks) {
+    auto rows = tables.leases();
+    free_slots_of_the_gone(cards, rows);
+    cards_ = static_cast<uint32_t>(std::min<size_t>(cards.size(), TIERD_MAX_CARDS));
+    for (uint32_t number = 0; number < cards_; number++) {
+        const CardStatus& card = cards[number];
+        tierd_card& row = tables.cards()[number];
+        row.capacity_bytes = card.capacity_bytes;
+        row.leased_bytes = card.leased_bytes;
+        row.leases = static_cast<uint32_t>(card.leases.size());
+        row.waiting = static_cast<uint32_t>(
+            std::ranges::count_if(card.leases, [](const LeaseStatus& lease) { return lease.position > 0; }));
+        put(card.name, row.name);
+        for (const LeaseStatus& lease : card.leases) {
+            size_t slot = slot_of(lease.number, marks);
+            if (slot >= rows.size()) continue;
+            tierd_lease& shown = rows[slot];
+            shown.lease_bytes = lease.lease_bytes;
+            shown.pinned_bytes = lease.pinned_bytes;
+            shown.want_bytes = lease.want_bytes;
+            shown.waiting_since_ns = lease.waiting_since_ns;
+            shown.granted_ns = lease.granted_ns;
+            shown.cgroup = lease.holder.cgroup;
+            shown.pid = static_cast<uint32_t>(lease.holder.pid);
+            shown.uid = lease.holder.uid;
+            shown.card = number;
+            shown.position = lease.position;
+            put(lease.holder.command, shown.command);
+        }
+    }
+}
+
+std::map<uint64_t, uint64_t> LeaseTable::worths(std::span<const tierd_lease_mark> marks) const {
+    std::map<uint64_t, uint64_t> worths;
+    for (size_t slot = 0; slot < std::min(numbers_.size(), marks.size()); slot++)
+        if (numbers_[slot] != 0 && marks[slot].worth != 0) worths[numbers_[slot]] = marks[slot].worth;
+    return worths;
+}
+
+}  // namespace tierd

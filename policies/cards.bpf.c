@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+ *
+ * cards.bpf.c - who has a card (GPU) first when not all fit.
+ *
+ * Why:   without a policy the processes that share a card take turns, whoever they are: a batch job's turn is worth as much
+ *        as that of the engine that answers people. Here processes whose name matches `first` are served before all others and
+ *        give back last; those that match `last` the other way round. Nobody waits for ever: see tierd_lease_mark.
+ * Reads: the names of the processes that have leases. Places nothing in memory: the built-in policy does that.
+ */
+#include "tierd.bpf.h"
+
+TIERD_POLICY("Dual BSD/GPL");
+
+/* Patterns of process names, as `tierctl sessions` shows them, with * and ?; empty: nobody. */
+const volatile char first[TIERD_COMMAND_BYTES] = "";
+const volatile char last[TIERD_COMMAND_BYTES] = "";
+
+TIERD_INLINE int is(const volatile char *pattern, const struct tierd_lease *lease)
+{
+	return pattern[0] && tierd_glob_in((const char *)pattern, lease->command, TIERD_COMMAND_BYTES);
+}
+
+TIERD_HOOK(contend)
+{
+	__u32 i;
+
+	tierd_for_lease (i) {
+		const struct tierd_lease *lease = tierd_lease(i);
+		struct tierd_lease_mark *mark = tierd_lease_mark(i);
+
+		if (lease && mark)
+			mark->worth = is(first, lease) ? 2 : is(last, lease) ? 0 : 1;
+	}
+	return 0;
+}

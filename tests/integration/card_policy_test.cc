@@ -1,0 +1,128 @@
+// card_policy_test.cc - a loaded policy says who has a card first, and sees which weights stand on it. The processes speak the
+// lease protocol by hand: who holds and who waits is certain then.
+#define BOOST_TEST_MODULE card_policy
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include <boost/test/unit_test.hpp>
+
+#include "lib/base/base64.h"
+#include "lib/base/bytes.h"
+#include "lib/policy/bpf_object.h"
+#include "tests/integration/raw_client.h"
+
+using namespace tierd;
+using namespace tierd::itest;
+
+namespace {
+
+constexpr uint64_t kCardBytes = 100 * kMiB;
+
+struct NeedsBpf {
+    NeedsBpf() {
+        if (auto usable = bpf_usable(); !usable)
+            skip_program("policies can't be loaded here: " + usable.error().text());
+    }
+};
+
+wire::LeaseHello hello() {
+    auto hello = make<wire::LeaseHello>(wire::Kind::lease_hello);
+    hello.card[0] = 0xca;
+    hello.total_bytes = kCardBytes;
+    return hello;
+}
+
+// A process of that name that wants most of the card, and keeps what it gets.
+class Holder {
+  public:
+    Holder(const Daemon& daemon, const std::string& name) : pid_(::fork()) {
+        BOOST_REQUIRE(pid_ >= 0);
+        if (pid_ > 0) return;
+        ::prctl(PR_SET_NAME, name.c_str());
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        RawClient client(daemon.socket());
+        auto want = make<wire::LeaseWant>(wire::Kind::lease_want);
+        want.need_bytes = want.want_bytes = 80 * kMiB;
+        if (!client.send(hello()) || !client.send(want)) ::_exit(1);
+        while (true) ::pause();
+    }
+    ~Holder() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+    }
+    Holder(Holder&&) = delete;
+
+    Json session(const Daemon& daemon) const {
+        for (const Json& session : daemon.get("/v1/sessions").at("sessions"))
+            if (session.at("pid") == pid_) return session;
+        return {{"hbm_position", 0}, {"hbm_lease_bytes", 0}};
+    }
+    uint64_t place(const Daemon& daemon) const { return session(daemon).at("hbm_position"); }
+    bool holds(const Daemon& daemon) const { return session(daemon).at("hbm_lease_bytes") > 0; }
+
+  private:
+    pid_t pid_;
+};
+
+struct Scene {
+    void loads(const std::string& name, const std::string& folder, const Json& knobs = Json::object()) {
+        auto file = read_object(build_dir() + folder + name + ".bpf.o");
+        BOOST_REQUIRE_MESSAGE(file.has_value(), (file ? "" : file.error().text()));
+        auto reply =
+            daemon.ask("PUT", "/v1/policy",
+                       Json{{"name", name}, {"object", to_base64(file->bytes)}, {"knobs", knobs}}.dump());
+        BOOST_REQUIRE_MESSAGE(reply.status == 200, reply.body.dump());
+    }
+
+    WorkDir dir;
+    // With slices this long nobody becomes overdue, and nobody is asked to give back while the test runs.
+    Daemon daemon{dir, {.config = "[hbm]\npercent = 90\nslice_ms = 60000\n"}};
+};
+
+}  // namespace
+
+BOOST_GLOBAL_FIXTURE(NeedsBpf);
+
+BOOST_FIXTURE_TEST_CASE(who_matches_first_is_served_before_who_came_sooner, Scene) {
+    loads("cards", "/policies/", {{"first", "engine*"}, {"last", "batch"}});
+    Holder other(daemon, "other");
+    BOOST_REQUIRE(comes_true([&] { return other.holds(daemon); }));
+    Holder batch(daemon, "batch");
+    BOOST_REQUIRE(comes_true([&] { return batch.place(daemon) == 1; }));
+    auto engine = std::make_unique<Holder>(daemon, "engine-1");
+    BOOST_TEST(comes_true([&] { return engine->place(daemon) == 1 && batch.place(daemon) == 2; }));
+    // Without the policy who came sooner is first again.
+    BOOST_TEST(daemon.ask("DELETE", "/v1/policy").status == 200);
+    BOOST_TEST(comes_true([&] { return engine->place(daemon) == 2 && batch.place(daemon) == 1; }));
+    loads("cards", "/policies/", {{"first", "engine*"}, {"last", "batch"}});
+    BOOST_TEST(comes_true([&] { return engine->place(daemon) == 1 && batch.place(daemon) == 2; }));
+    engine.reset();
+    BOOST_TEST(comes_true([&] { return batch.place(daemon) == 1; }));
+}
+
+BOOST_FIXTURE_TEST_CASE(a_policy_sees_which_extents_stand_on_a_card, Scene) {
+    const std::string path = dir.file("model.weights");
+    make_file(path, 5, 32 * kMiB);
+    ReaderProcess reader(dir, {.socket = daemon.socket()});
+    reader.call("map path=" + path);
+    BOOST_TEST(all_right(reader.call("verify seed=5")));
+    auto model = [&] { return daemon.get("/v1/models").at("models").at(0); };
+    const uint64_t all = model()["resident_bytes"];
+    BOOST_REQUIRE(all == 32 * kMiB);
+
+    RawClient client(daemon.socket());
+    BOOST_REQUIRE(client.send(hello()));
+    auto shows = make<wire::LeaseShows>(wire::Kind::lease_shows);
+    shows.file = model()["file"];
+    shows.begins = 1;
+    shows.count = 3;
+    shows.runs[0] = {4 * kMiB, 8 * kMiB};
+    shows.runs[1] = {~0ull - 5, 1000};  // no bytes of any file
+    shows.runs[2] = {30 * kMiB, ~0ull};
+    BOOST_REQUIRE(client.send(shows));
+    loads("off_card", "/tests/policies/");
+    BOOST_TEST(comes_true([&] { return model()["resident_bytes"] == all - 10 * kMiB; }), model().dump());
+    BOOST_TEST(daemon.ask("DELETE", "/v1/policy").status == 200);
+    BOOST_TEST(all_right(reader.call("verify seed=5")));
+}
