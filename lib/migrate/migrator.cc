@@ -106,11 +106,13 @@ std::vector<Migrator::Waiting> Migrator::take_batch(std::unique_lock<std::mutex>
 void Migrator::carry_out(std::vector<Waiting> batch) {
     std::vector<MoveRequest> requests;
     std::vector<Flag> flags;
+    uint64_t bytes = 0;
     for (Waiting& one : batch) {
         if (one.cancelled->load(std::memory_order_relaxed) || one.request.to.empty()) {
             pretend(one);
             continue;
         }
+        bytes += one.request.range.length_bytes;
         requests.push_back(std::move(one.request));
         flags.push_back(one.cancelled);
     }
@@ -119,10 +121,13 @@ void Migrator::carry_out(std::vector<Waiting> batch) {
         std::lock_guard lock(mutex_);
         pace_.begin_batch();
     }
+    uint64_t begun_ns = monotonic_ns();
     auto results = carry(requests, flags);
+    uint64_t ended_ns = monotonic_ns();
     {
         std::lock_guard lock(mutex_);
-        pace_.end_batch(monotonic_ns());
+        pace_.end_batch(ended_ns);
+        limit_.rest(pace_.rest_ns(bytes, ended_ns - begun_ns), ended_ns);
         for (const MoveResult& result : results) flags_.erase(result.tag);
     }
     for (const MoveResult& result : results) done_(result);

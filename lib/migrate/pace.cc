@@ -85,4 +85,12 @@ uint64_t Pace::batch_bytes() const {
     return pace_ == 0 ? kMostBatchBytes : std::min(kMostBatchBytes, pace_ / kBatchesPerS);
 }
 
+uint64_t Pace::rest_ns(uint64_t bytes, uint64_t took_ns) const {
+    if (limit_ == 0) return 0;
+    uint64_t slowest = std::max<uint64_t>(limit_ / kSlowestByRest, 1);
+    auto longest =
+        static_cast<double>(bytes) / static_cast<double>(slowest) * static_cast<double>(kNsPerSecond);
+    return std::min(kRest * took_ns, static_cast<uint64_t>(longest));
+}
+
 }  // namespace tierd

@@ -8,6 +8,10 @@
 // A wait that pages moved in is divided by the mean of those of its kind in which none did. Is the mean of such ratios
 // above kMostSlowdown, and by more than its own uncertainty, the pace is halved; else it grows by a part of the limit. Between
 // two batches nothing moves, so that the two kinds of waits come side by side while moves go on.
+//
+// Readers of what is mapped already never wait for us, so nothing shows what moves cost them: processor time, and standing still
+// where a page is just being copied. It is at most the time that moves take, and that is a twentieth of all: where memory copies
+// slowly, a batch is followed by a rest.
 #pragma once
 
 #include <array>
@@ -29,7 +33,9 @@ class Pace {
     static constexpr double kMostSlowdown = 1.05;
     static constexpr uint64_t kSlowest = 16;  // a drain is to end, however slow its readers are
     static constexpr uint64_t kJudgeNs = 100'000'000;
-    static constexpr uint32_t kEnough = 32;  // waits with moves, before they say anything
+    static constexpr uint64_t kRest = 19;            // times as long as a batch took
+    static constexpr uint64_t kSlowestByRest = 256;  // as kSlowest, where rests alone are what makes it slow
+    static constexpr uint32_t kEnough = 32;          // waits with moves, before they say anything
 
     // 0: no limit.
     explicit Pace(uint64_t limit_bytes_per_s);
@@ -47,6 +53,8 @@ class Pace {
     // What one batch may move beyond its first extent: as much as the pace allows in 1/32 s, so that at a low pace moves come
     // evenly and not by lumps.
     uint64_t batch_bytes() const;
+    // For how long nothing is to move after a batch of `bytes` that took `took_ns`. Without a limit: not at all.
+    uint64_t rest_ns(uint64_t bytes, uint64_t took_ns) const;
     // By which factor waits grew with moves when that was judged last; 0: not known.
     double slowdown() const { return slowdown_; }
 

@@ -32,6 +32,9 @@ class RateLimit {
         free_ns_ = std::max(free_ns_, now_ns) + cost_ns;
     }
 
+    // Nothing begins for so long.
+    void rest(uint64_t ns, uint64_t now_ns) { free_ns_ = std::max(free_ns_, now_ns + ns); }
+
   private:
     uint64_t bytes_per_s_;
     uint64_t free_ns_ = 0;  // until then what was spent is being paid off
