@@ -17,7 +17,7 @@ import subprocess
 DECLARATION = re.compile(r"CUresult\s+(cu\w+)\s*\(([^;]*?)\)\s*;")
 TYPEDEF = re.compile(r"\bPFN_(cu\w+?)_v(\d+)(_ptds|_ptsz)?\)")
 SCANNED = {"CUDA_MEMCPY2D", "CUDA_MEMCPY3D", "CUDA_MEMCPY3D_PEER", "CUDA_RESOURCE_DESC"}  # structures with addresses in them
-ACTIONS = {"own", "reach", "settle", "all", "learn", "forget", "pass"}
+ACTIONS = {"own", "launch", "reach", "settle", "all", "learn", "forget", "pass"}
 
 
 def preprocess(cpp, header):
@@ -99,8 +99,10 @@ def wrapper(f, action):
             f"    auto* real = real_function<decltype(::{f.name})>(Entry::{f.name});\n"
             "    if (real == nullptr) return CUDA_ERROR_NOT_INITIALIZED;\n")
     call = f"real({f.names()})"
-    if action == "own":
+    if action in ("own", "launch"):
         per_thread = "true" if f.variant else "false"
+        if action == "launch":
+            head += f"    if (Through through; through.is_open()) return {call};\n"
         return head + f"    return own::{f.stem}({{real, {per_thread}}}, {f.names()});\n}}\n"
     if action in ("reach", "settle", "all"):
         lines = [f"    Passage passage({f.stream()});"]

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "cuda_shim/cuda/card.h"
+#include "cuda_shim/cuda/shim.h"
 
 namespace tierd::shim::cuda {
 
@@ -72,6 +73,22 @@ class Passage {
     Place place_ = Place::outside;
     uint64_t ticket_ = 0;  // of the call that goes to the driver; see uses.h
     Reach reach_;
+};
+
+// The same call where the gate is open and nothing else is to be done: no more than a look at the gate, on both sides.
+class Through {
+  public:
+    Through() : open_(shim().gate.enter()) {}
+    ~Through() {
+        if (open_) Gate::leave();
+    }
+    Through(const Through&) = delete;
+    Through& operator=(const Through&) = delete;
+
+    bool is_open() const { return open_; }
+
+  private:
+    bool open_;
 };
 
 }  // namespace tierd::shim::cuda

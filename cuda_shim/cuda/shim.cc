@@ -9,11 +9,7 @@
 
 namespace tierd::shim::cuda {
 
-static constinit CudaShim the_shim;
-
-CudaShim& shim() {
-    return the_shim;
-}
+constinit CudaShim the_shim;
 
 // The hash kernel for the card, as hash.ptx has it.
 __asm__(

@@ -52,7 +52,10 @@ struct CudaShim {
     GraphTable graphs;
 };
 
-CudaShim& shim();
+extern CudaShim the_shim;
+inline CudaShim& shim() {
+    return the_shim;
+}
 
 // True when the configuration wants anything of the CUDA half.
 bool is_enabled();
