@@ -17,7 +17,11 @@ const volatile char last[TIERD_COMMAND_BYTES] = "";
 
 TIERD_INLINE int is(const volatile char *pattern, const struct tierd_lease *lease)
 {
-	return pattern[0] && tierd_glob_in((const char *)pattern, lease->command, TIERD_COMMAND_BYTES);
+	const char *text = (const char *)pattern;
+
+	/* It may have been set since it was compiled: without this the compiler would go by what stands above. */
+	asm volatile("" : "+r"(text));
+	return text[0] && tierd_glob_in(text, lease->command, TIERD_COMMAND_BYTES);
 }
 
 TIERD_HOOK(contend)

@@ -372,9 +372,6 @@ class Core {
     BounceBuffers bounce_;
     std::unique_ptr<Policy> policy_;
     PolicyRecord record_;
-    LeaseDesk* leases_;
-    LeaseTable lease_table_;
-    std::optional<uint64_t> cards_shown_;  // LeaseDesk::shown() when rows were last marked
     std::function<void()> grow_policy_;
     std::unique_ptr<TraceRecorder> observer_;  // null: nothing is recorded
     ExtentTable table_;
@@ -385,6 +382,9 @@ class Core {
     Worker* evictor_;
     Worker* memory_;
     std::shared_ptr<StateDb> state_;
+    LeaseDesk* leases_;
+    LeaseTable lease_table_;
+    std::optional<uint64_t> cards_shown_;  // LeaseDesk::shown() when rows were last marked
 
     TierTable tiers_;
     std::array<tierd_tier_info, TIERD_MAX_TIERS> tier_infos_{};  // what policies see of tiers_

@@ -54,7 +54,8 @@ class Holder {
     Holder(Holder&&) = delete;
 
     Json session(const Daemon& daemon) const {
-        for (const Json& session : daemon.get("/v1/sessions").at("sessions"))
+        const Json list = daemon.get("/v1/sessions");
+        for (const Json& session : list.at("sessions"))
             if (session.at("pid") == pid_) return session;
         return {{"hbm_position", 0}, {"hbm_lease_bytes", 0}};
     }
@@ -77,7 +78,7 @@ struct Scene {
 
     WorkDir dir;
     // With slices this long nobody becomes overdue, and nobody is asked to give back while the test runs.
-    Daemon daemon{dir, {.config = "[hbm]\npercent = 90\nslice_ms = 60000\n"}};
+    Daemon daemon{dir, {.config = "[hbm]\ncapacity = \"90MiB\"\nslice_ms = 60000\n"}};
 };
 
 }  // namespace
