@@ -134,12 +134,11 @@ std::optional<uint64_t> whole_number(const json& value) {
     return whole ? std::optional(static_cast<uint64_t>(number)) : std::nullopt;
 }
 
-// A number of bytes, or a text such as "8GiB".
-std::optional<uint64_t> bytes_of(const json& value) {
-    if (auto number = whole_number(value)) return number;
-    if (!value.is_string()) return std::nullopt;
-    auto read = parse_bytes(value.get<std::string>());
-    return read ? std::optional(*read) : std::nullopt;
+// A number of bytes, or a text such as "8GiB". `wrong` is what is said of anything else; a text says itself what is wrong in it.
+Result<uint64_t> bytes_of(const json& value, const Error& wrong) {
+    if (auto number = whole_number(value)) return *number;
+    if (!value.is_string()) return std::unexpected(wrong);
+    return parse_bytes(value.get<std::string>());
 }
 
 ApiResponse add_tier(Control& control, const std::string& body) {
@@ -163,11 +162,11 @@ ApiResponse add_tier(Control& control, const std::string& body) {
             said.node = static_cast<int>(*number);
         else if (key == "latency_ns" && number)
             said.latency_ns = *number;
-        else if (key == "capacity_bytes")
-            taken = (said.capacity_bytes = bytes_of(value)).has_value();
-        else if (key == "bandwidth_bytes_per_s")
-            taken = (said.bandwidth_bytes_per_s = bytes_of(value)).has_value();
-        else
+        else if (key == "capacity_bytes" || key == "bandwidth_bytes_per_s") {
+            auto bytes = bytes_of(value, wrong);
+            if (!bytes) return refuse(bytes.error());
+            (key == "capacity_bytes" ? said.capacity_bytes : said.bandwidth_bytes_per_s) = *bytes;
+        } else
             taken = false;
         if (!taken) return refuse(wrong);
     }
@@ -175,12 +174,12 @@ ApiResponse add_tier(Control& control, const std::string& body) {
 }
 
 ApiResponse resize_tier(Control& control, const std::string& name, const std::string& body) {
+    const Error wrong{Code::bad_input, 0, "read size", name, R"(send {"capacity_bytes": "8GiB"})"};
     json request = json::parse(body, nullptr, false);
-    std::optional<uint64_t> bytes;
-    if (request.is_object() && request.size() == 1 && request.contains("capacity_bytes"))
-        bytes = bytes_of(request["capacity_bytes"]);
-    if (!bytes) return refuse({Code::bad_input, 0, "read size", name, R"(send {"capacity_bytes": "8GiB"})"});
-    return one(control.resize_tier(name, *bytes));
+    if (!request.is_object() || request.size() != 1 || !request.contains("capacity_bytes"))
+        return refuse(wrong);
+    auto bytes = bytes_of(request["capacity_bytes"], wrong);
+    return bytes ? one(control.resize_tier(name, *bytes)) : refuse(bytes.error());
 }
 
 ApiResponse pause_sources(Control& control, const std::string& body) {
@@ -196,8 +195,8 @@ ApiResponse set_budget(Control& control, const std::string& body) {
         Code::bad_input, 0, "read budget", {}, R"(send {"bytes": 8589934592} or {"bytes": "8GiB"})"};
     json request = json::parse(body, nullptr, false);
     if (!request.is_object() || request.size() != 1 || !request.contains("bytes")) return refuse(wrong);
-    auto bytes = bytes_of(request["bytes"]);
-    return bytes ? one(control.set_budget(*bytes)) : refuse(wrong);
+    auto bytes = bytes_of(request["bytes"], wrong);
+    return bytes ? one(control.set_budget(*bytes)) : refuse(bytes.error());
 }
 
 // {"name", "object": base64, "knobs": {"k": 1, "l": "text"}}; the knobs may be left out.

@@ -94,7 +94,8 @@ bool Core::turn() {
     if (overslept()) {
         spdlog::warn(
             "this thread stood still past the deadline: every session goes on with the kernel's mapping");
-        for (auto& [number, client] : clients_) lose_client(*client, FallBackReason::stood_still);
+        for (auto& [number, client] : clients_)
+            if (!client->lost) lose_client(*client, FallBackReason::stood_still);
         overslept_ = false;
     }
     account_hints();

@@ -224,6 +224,12 @@ BOOST_AUTO_TEST_CASE(a_budget_that_can_not_be_understood_changes_nothing) {
           std::string(R"({"bytes": 99999999999999999999})"), std::string("{\"bytes\": \"\xff\"}"),
           std::string(60000, '['), "{\"bytes\":" + std::string(30000, '[') + std::string(30000, ']') + "}"})
         check_error(served.ask("PUT", "/v1/budget", body), 400, "bad_input");
+    // A size that is written wrongly says what is wrong with it.
+    for (auto [resource, body] : {std::pair("/v1/budget", R"({"bytes": "99999999PiB"})"),
+                                  std::pair("/v1/tiers/dram0", R"({"capacity_bytes": "99999999PiB"})")}) {
+        json error = served.ask("PUT", resource, body).parsed().at("error");
+        BOOST_TEST(error.at("hint") == "it is larger than any machine");
+    }
     BOOST_TEST(served.control.calls().empty());
 }
 
