@@ -197,9 +197,9 @@ Result<void> serve(const Config& config, int ready_fd, const sigset_t& stop_sign
     (*engine)->stop(kStopPatienceMs);
     (*server)->stop();
     api->reset();
-    spdlog::shutdown();
-    // A session's thread may still hang in a file system that does not answer; it needs the engine's memory
-    // until the end.
+    // Threads live on until the end: a session's may hang in a file system that does not answer, and others may be about to
+    // log. So nothing that they use is taken down.
+    spdlog::default_logger()->flush();
     std::fflush(nullptr);
     ::_exit(EXIT_SUCCESS);
 }
