@@ -52,10 +52,7 @@ static void after_fork_in_child() {
     __atomic_store_n(&the_shim.status, 1u, __ATOMIC_RELEASE);
 }
 
-// A library's destructor: one line of what was done, where somebody asked for a log.
-__attribute__((destructor)) static void say_what_was_done() {
-    const CardCounters& did = the_shim.card.counters;
-    if (the_shim.status != 2 || (did.most_chunks == 0 && did.bytes_deferred == 0)) return;
+static void say_counters(const CardCounters& did) {
     log_info() << "card: " << did.bytes_deferred << " bytes deferred, " << did.chunks_filled
                << " chunks filled (" << did.bytes_from_files << " bytes of files, " << did.bytes_from_saved
                << " saved), " << did.chunks_dropped << " dropped, " << did.chunks_saved << " saved, "
@@ -68,6 +65,17 @@ __attribute__((destructor)) static void say_what_was_done() {
                << did.calls_ns / 1000 << " us for calls under way, " << did.proof_ns / 1000
                << " us for proofs, " << did.save_ns / 1000 << " us for saved chunks, " << did.return_ns / 1000
                << " us for the driver";
+}
+
+// A library's destructor: one line of what was done, where somebody asked for a log. Other threads still run, one perhaps stuck
+// in a driver that is being taken down: the line is not worth waiting for it.
+__attribute__((destructor)) static void say_what_was_done() {
+    constexpr uint32_t kPatienceMs = 1000;
+    if (__atomic_load_n(&the_shim.status, __ATOMIC_ACQUIRE) != 2 || !the_shim.lock.lock_within(kPatienceMs))
+        return;
+    const CardCounters& did = the_shim.card.counters;
+    if (did.most_chunks > 0 || did.bytes_deferred > 0) say_counters(did);
+    the_shim.lock.unlock();
 }
 
 bool is_enabled() {

@@ -122,6 +122,17 @@ class Lock {
         while (__atomic_exchange_n(&word_, 2u, __ATOMIC_ACQUIRE) != 0)
             sys::call(SYS_futex, &word_, 128 /* FUTEX_WAIT_PRIVATE */, 2, nullptr, nullptr, 0);
     }
+    // For those who can do without: false when it was not to be had within so many milliseconds.
+    bool lock_within(uint32_t patience_ms) {
+        for (uint32_t waited_ms = 0;; waited_ms++) {
+            uint32_t seen = 0;
+            if (__atomic_compare_exchange_n(&word_, &seen, 1u, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+                return true;
+            if (waited_ms == patience_ms) return false;
+            timespec pause{0, 1'000'000};
+            sys::call(SYS_nanosleep, &pause, nullptr);
+        }
+    }
     void unlock() {
         if (__atomic_exchange_n(&word_, 0u, __ATOMIC_RELEASE) == 2)
             sys::call(SYS_futex, &word_, 129 /* FUTEX_WAKE_PRIVATE */, 1, nullptr, nullptr, 0);
