@@ -45,8 +45,9 @@ __attribute__((no_sanitize("thread"))) void place(const tierd_extent& row, tierd
     arguments.from_tier = row.tier;
 }
 
-__attribute__((no_sanitize("thread"))) bool is_faster(const tierd_tier_info& tier, uint8_t than_rank) {
-    return tier.capacity_bytes != 0 && tier.draining == 0 && tier.rank < than_rank;
+// UINT8_MAX: nothing may move there.
+__attribute__((no_sanitize("thread"))) uint8_t rank_of(const tierd_tier_info& tier) {
+    return tier.capacity_bytes != 0 && tier.draining == 0 ? tier.rank : UINT8_MAX;
 }
 
 }  // namespace
@@ -135,8 +136,9 @@ uint8_t PolicyCaller::fastest_tier() const {
     uint8_t fastest = TIERD_NO_TIER, rank = UINT8_MAX;
     auto tiers = object_->tables().tiers();
     for (uint8_t number = 1; number < TIERD_MAX_TIERS; number++) {
-        if (!is_faster(tiers[number], rank)) continue;
-        rank = tiers[number].rank;
+        uint8_t rank_here = rank_of(tiers[number]);
+        if (rank_here >= rank) continue;
+        rank = rank_here;
         fastest = number;
     }
     return fastest;
