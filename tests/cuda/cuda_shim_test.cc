@@ -77,6 +77,24 @@ BOOST_AUTO_TEST_CASE(out_of_memory_and_queries_are_answered_as_the_driver_would)
     }
 }
 
+BOOST_AUTO_TEST_CASE(the_ways_that_engines_seldom_take_give_the_same_bytes_and_answers) {
+    WorkDir dir;
+    Weights weights(dir);
+    Daemon daemon(dir, sharing("16MiB"));
+    for (const char* context : {"primary", "own"}) {
+        Run plain =
+            Program(dir, std::string("plain-") + context, {"cuda_other_ways", weights.path, context}, {}, {})
+                .wait();
+        Run ours = Program(dir, std::string("ours-") + context, {"cuda_other_ways", weights.path, context},
+                           {}, under(daemon))
+                       .wait();
+        BOOST_TEST(plain.fine(), plain.output << plain.log);
+        BOOST_TEST(plain.output.find("wrong") == std::string::npos, plain.output);
+        BOOST_TEST(ours.output == plain.output, ours.log);
+        BOOST_TEST(counted(ours.log, "bytes deferred") > 0u, ours.log);
+    }
+}
+
 BOOST_AUTO_TEST_CASE(a_tierd_that_hangs_holds_nobody_up) {
     WorkDir dir;
     Weights weights(dir);
