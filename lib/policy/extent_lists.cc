@@ -36,17 +36,6 @@ void ExtentLists::push_back(List list, ExtentId row) {
     ends.bytes += links_[row].bytes;
 }
 
-void ExtentLists::push_front(List list, ExtentId row) {
-    if (row >= links_.size()) return;
-    remove(row);
-    Ends& ends = ends_[list];
-    links_[row] = {kNoExtent, ends.head, list, links_[row].bytes};
-    (ends.head == kNoExtent ? ends.tail : links_[ends.head].previous) = row;
-    ends.head = row;
-    ++ends.size;
-    ends.bytes += links_[row].bytes;
-}
-
 void ExtentLists::remove(ExtentId row) {
     if (row >= links_.size() || links_[row].list == kNoList) return;
     Link link = links_[row];

@@ -32,9 +32,8 @@ class ExtentLists {
     // What the row counts for in bytes(); 0 until it is said. For a row that is in no list.
     void weigh(ExtentId row, uint32_t bytes);
 
-    void push_back(List list, ExtentId row);   // moves the row when it is in a list already
-    void push_front(List list, ExtentId row);  // likewise
-    void remove(ExtentId row);                 // nothing when it is in none
+    void push_back(List list, ExtentId row);  // moves the row when it is in a list already
+    void remove(ExtentId row);                // nothing when it is in none
 
     List list_of(ExtentId row) const { return row < links_.size() ? links_[row].list : kNoList; }
     ExtentId head(List list) const { return ends_[list].head; }  // kNoExtent: empty

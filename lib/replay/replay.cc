@@ -69,15 +69,4 @@ ReplayTiers scaled(const ReplayTiers& tiers, double share) {
     return out;
 }
 
-Result<ReplayPoint> replay_all(const Script& script, const ReplayTiers& tiers, const ObjectFile& object,
-                               std::span<const Knob> knobs) {
-    auto policy = replay_policy(script, tiers, object, knobs);
-    if (!policy) return std::unexpected(policy.error());
-    auto lru = replay_measure(script, tiers, Measured::lru);
-    if (!lru) return std::unexpected(lru.error());
-    auto optimum = replay_measure(script, tiers, Measured::optimum);
-    if (!optimum) return std::unexpected(optimum.error());
-    return ReplayPoint{std::move(*policy), std::move(*lru), std::move(*optimum)};
-}
-
 }  // namespace tierd

@@ -24,11 +24,4 @@ Result<ReplayResult> replay_measure(const Script& script, const ReplayTiers& tie
 // The same tiers with `share` (0 to 1) of their capacity.
 ReplayTiers scaled(const ReplayTiers& tiers, double share);
 
-// The policy and the two measures at one capacity.
-struct ReplayPoint {
-    ReplayResult policy, lru, optimum;
-};
-Result<ReplayPoint> replay_all(const Script& script, const ReplayTiers& tiers, const ObjectFile& object,
-                               std::span<const Knob> knobs);
-
 }  // namespace tierd

@@ -51,14 +51,20 @@ struct Scene {
         reader.call(fmt::format("verify seed={}", kSeed));
     }
 
-    // Sends all that is in the tier elsewhere and opens it again. Returns the bytes that were in it.
-    uint64_t empty(const std::string& name) const {
+    // Sends all that is in the tier elsewhere and opens it again. Returns the bytes that were in it. With `stop`, looks seldom, so
+    // as not to be what readers are slowed down by, and breaks off when it becomes true.
+    uint64_t empty(const std::string& name, const std::atomic<bool>* stop = nullptr) const {
         Json job = ask("POST", "/v1/tiers/" + name + "/drain");
+        const std::string resource = fmt::format("/v1/jobs/{}", job.at("job").get<uint64_t>());
         while (!job.at("finished").get<bool>()) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(2));
-            job = ask("GET", fmt::format("/v1/jobs/{}", job.at("job").get<uint64_t>()));
+            std::this_thread::sleep_for(std::chrono::milliseconds(stop != nullptr ? 100 : 2));
+            if (stop != nullptr && *stop) daemon.ask("DELETE", resource);
+            job = ask("GET", resource);
         }
-        ask("POST", "/v1/tiers", fmt::format(R"({{"name":"{}"}})", name));
+        const std::string again = fmt::format(R"({{"name":"{}"}})", name);
+        // Open already where the drain was broken off in time.
+        stop != nullptr && *stop ? (void)daemon.ask("POST", "/v1/tiers", again)
+                                 : (void)ask("POST", "/v1/tiers", again);
         return job.at("total_bytes");
     }
     Json ask(const std::string& method, const std::string& what, const std::string& body = {}) const {
@@ -83,7 +89,7 @@ class Traffic {
     explicit Traffic(const Scene& scene)
         : thread_([this, &scene] {
               try {
-                  for (bool hbm = true; !stop_; hbm = !hbm) scene.empty(hbm ? "hbm1" : "cxl2");
+                  for (bool hbm = true; !stop_; hbm = !hbm) scene.empty(hbm ? "hbm1" : "cxl2", &stop_);
               } catch (...) {
                   failure_ = std::current_exception();
               }
