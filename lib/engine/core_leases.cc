@@ -1,7 +1,16 @@
 // core_leases.cc - the engine's thread, between the desk that shares cards out and the policy that says who comes first.
+#include <algorithm>
+
 #include "lib/engine/core.h"
 
 namespace tierd {
+
+namespace {
+
+// Processes show what they have once a second; those that do it more often, or show too much, are not to hold this thread up.
+constexpr uint64_t kMarkEpochs = 10;
+
+}  // namespace
 
 // What the policy wrote since the last epoch holds from now on; then it is shown how things stand.
 void Core::tend_leases() {
@@ -17,21 +26,24 @@ void Core::tend_leases() {
     mark_extents_on_cards();
 }
 
-// The runs are what processes say: they may lie anywhere.
+// The runs are what processes say: they may lie anywhere, and all in the same place. No row is marked twice.
 void Core::mark_extents_on_cards() {
     uint64_t shown = leases_->shown();
-    if (cards_shown_ == shown) return;
+    if (cards_shown_ == shown || counters_.epochs % kMarkEpochs != 0) return;
     cards_shown_ = shown;
     for (auto& [number, file] : files_) {
         auto rows = table_.used().subspan(file->first_extent, file->extent_count);
         for (tierd_extent& row : rows) row.flags &= static_cast<uint8_t>(~TIERD_EXTENT_ON_CARD);
         uint64_t end = file->layout.begin(file->extent_count);
-        for (const CardRun& run : leases_->runs_of(number)) {
+        std::vector<CardRun> runs = leases_->runs_of(number);
+        std::ranges::sort(runs, {}, &CardRun::offset_bytes);
+        uint32_t next = 0;  // rows before it are marked where they are to be
+        for (const CardRun& run : runs) {
             if (run.offset_bytes >= end || run.length_bytes == 0) continue;
             uint64_t last_byte = run.offset_bytes + std::min(run.length_bytes, end - run.offset_bytes) - 1;
             uint32_t last = file->layout.index_at(last_byte);
-            for (uint32_t index = file->layout.index_at(run.offset_bytes); index <= last; index++)
-                rows[index].flags |= TIERD_EXTENT_ON_CARD;
+            for (next = std::max(next, file->layout.index_at(run.offset_bytes)); next <= last; next++)
+                rows[next].flags |= TIERD_EXTENT_ON_CARD;
         }
     }
 }

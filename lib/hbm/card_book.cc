@@ -124,13 +124,13 @@ void CardBook::ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, st
         if (!lease.asked_bytes && lease.lease_bytes > lease.pinned_bytes) others.push_back(number);
     }
     // Who waits uses nothing; of those, the last in the queue has the longest to go.
-    std::vector<uint64_t> waiting = queue(now_ns);
-    auto place_of = [&](uint64_t number) { return std::ranges::find(waiting, number) - waiting.begin(); };
+    std::map<uint64_t, size_t> places;
+    for (uint64_t number : queue(now_ns)) places[number] = places.size();
     std::ranges::stable_sort(others, [&](uint64_t a, uint64_t b) {
         const CardLease &left = leases_.at(a), &right = leases_.at(b);
         bool left_waits = left.want_bytes > 0, right_waits = right.want_bytes > 0;
         if (left_waits != right_waits) return left_waits;
-        if (left_waits) return place_of(a) > place_of(b);
+        if (left_waits) return places.at(a) > places.at(b);
         if (left.worth != right.worth) return left.worth < right.worth;
         return left.granted_ns < right.granted_ns;
     });

@@ -72,11 +72,11 @@ class CardBook {
     uint64_t utmost_for(uint64_t number) const;
     // The lease as it is, in the words of a grant.
     CardWord word_for(uint64_t number, uint32_t position) const;
+    std::vector<uint64_t> queue(uint64_t now_ns) const;            // of those who wait, the first first
     uint32_t position_of(uint64_t number, uint64_t now_ns) const;  // in the queue, from 1; 0: not waiting
     const std::map<uint64_t, CardLease>& leases() const { return leases_; }
 
   private:
-    std::vector<uint64_t> queue(uint64_t now_ns) const;
     uint64_t pinned_by_others(uint64_t number) const;
     void ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, std::vector<CardWord>& words);
     void tell_places(uint64_t now_ns, std::vector<CardWord>& words);

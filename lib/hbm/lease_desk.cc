@@ -24,6 +24,7 @@ namespace {
 constexpr size_t kMaxLeases = 4096;
 constexpr size_t kMaxCards = 64;
 constexpr size_t kMaxRuns = 8192;          // that one process may show
+constexpr size_t kMaxRunsInAll = 65536;    // that all may
 constexpr uint64_t kStepBytes = 64 << 10;  // of leases
 
 struct Run {
@@ -86,13 +87,16 @@ class ThreadedDesk final : public LeaseDesk {
                             .capacity_bytes = book.capacity_bytes(),
                             .leased_bytes = book.leased_bytes(),
                             .leases = {}};
+            std::map<uint64_t, uint32_t> positions;
+            for (uint64_t number : book.queue(monotonic_ns()))
+                positions[number] = static_cast<uint32_t>(positions.size()) + 1;
             for (auto& [number, lease] : book.leases())
                 card.leases.push_back({.number = number,
                                        .holder = channels_.at(number).holder,
                                        .lease_bytes = lease.lease_bytes,
                                        .pinned_bytes = lease.pinned_bytes,
                                        .want_bytes = lease.want_bytes,
-                                       .position = book.position_of(number, monotonic_ns()),
+                                       .position = positions.contains(number) ? positions.at(number) : 0,
                                        .waiting_since_ns = lease.waiting_since_ns,
                                        .granted_ns = lease.granted_ns});
             list.push_back(std::move(card));
@@ -185,15 +189,23 @@ class ThreadedDesk final : public LeaseDesk {
         auto shows = packet.as<wire::LeaseShows>();
         if (!shows || shows->count > std::size(shows->runs)) return false;
         shown_.fetch_add(1, std::memory_order_relaxed);
-        if (shows->begins != 0) channel.shown.clear();
-        for (const auto& run : std::span(shows->runs, shows->count))
-            if (channel.shown.size() < kMaxRuns)
-                channel.shown.push_back({shows->file, run.offset_bytes, run.length_bytes});
+        if (shows->begins != 0) forget_runs(channel);
+        for (const auto& run : std::span(shows->runs, shows->count)) {
+            if (channel.shown.size() >= kMaxRuns || runs_ >= kMaxRunsInAll) break;
+            channel.shown.push_back({shows->file, run.offset_bytes, run.length_bytes});
+            runs_++;
+        }
         return true;
+    }
+
+    void forget_runs(Channel& channel) {
+        runs_ -= channel.shown.size();
+        channel.shown.clear();
     }
 
     void end(uint64_t number) {
         Channel& channel = channels_.at(number);
+        forget_runs(channel);
         spdlog::debug("the lease of pid {} ended", channel.holder.pid);
         cards_.at(channel.card).close(number);
         shown_.fetch_add(1, std::memory_order_relaxed);
@@ -238,6 +250,7 @@ class ThreadedDesk final : public LeaseDesk {
     bool stopping_ = false;
     uint64_t next_number_ = 1;
     std::map<uint64_t, Channel> channels_;
+    size_t runs_ = 0;  // of all channels together
     std::map<CardId, CardBook> cards_;
     std::thread thread_;
 };

@@ -102,6 +102,25 @@ BOOST_FIXTURE_TEST_CASE(who_matches_first_is_served_before_who_came_sooner, Scen
     BOOST_TEST(comes_true([&] { return batch.place(daemon) == 1; }));
 }
 
+BOOST_FIXTURE_TEST_CASE(a_process_that_shows_too_much_too_often_holds_nobody_up, Scene) {
+    const std::string path = dir.file("model.weights");
+    make_file(path, 5, 64 * kMiB);
+    loads("off_card", "/tests/policies/");
+    ReaderProcess reader(dir, {.socket = daemon.socket()});
+    reader.call("map path=" + path);
+    RawClient client(daemon.socket());
+    BOOST_REQUIRE(client.send(hello()));
+    auto shows = make<wire::LeaseShows>(wire::Kind::lease_shows);
+    shows.file = daemon.get("/v1/models").at("models").at(0)["file"];
+    shows.count = std::size(shows.runs);
+    for (auto& run : shows.runs) run = {0, ~0ull};
+    for (int i = 0; i < 3; i++) {
+        for (int message = 0; message < 1000; message++) BOOST_REQUIRE(client.send(shows));
+        BOOST_TEST(all_right(reader.call("verify seed=5")));
+    }
+    BOOST_TEST(is_all(reader.call("backing"), "arena"));
+}
+
 BOOST_FIXTURE_TEST_CASE(a_policy_sees_which_extents_stand_on_a_card, Scene) {
     const std::string path = dir.file("model.weights");
     make_file(path, 5, 32 * kMiB);
