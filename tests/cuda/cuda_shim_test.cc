@@ -129,8 +129,7 @@ BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_at_every_size_of_the_card) 
                    "replay the seed with TIERD_SEQUENCES=1 TIERD_SEQUENCES_FIRST=SEED\n"
                        << run.output << run.log);
         BOOST_TEST(counted(run.log, "bytes deferred") > 0u, run.log);
-        // Fewer need not come to each of them.
-        if (capacity != std::string("4MiB") && std::stoul(count) >= 300) {
+        if (capacity != std::string("4MiB") && count != "1") {
             BOOST_TEST(counted(run.log, "dropped") > 0u, run.log);
             BOOST_TEST(counted(run.log, "saved, ") > 0u, run.log);
         }
