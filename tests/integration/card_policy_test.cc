@@ -7,9 +7,8 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include "lib/base/base64.h"
 #include "lib/base/bytes.h"
-#include "lib/policy/bpf_object.h"
+#include "tests/integration/policy_request.h"
 #include "tests/integration/raw_client.h"
 
 using namespace tierd;
@@ -18,13 +17,6 @@ using namespace tierd::itest;
 namespace {
 
 constexpr uint64_t kCardBytes = 100 * kMiB;
-
-struct NeedsBpf {
-    NeedsBpf() {
-        if (auto usable = bpf_usable(); !usable)
-            skip_program("policies can't be loaded here: " + usable.error().text());
-    }
-};
 
 wire::LeaseHello hello() {
     auto hello = make<wire::LeaseHello>(wire::Kind::lease_hello);
@@ -68,11 +60,7 @@ class Holder {
 
 struct Scene {
     void loads(const std::string& name, const std::string& folder, const Json& knobs = Json::object()) {
-        auto file = read_object(build_dir() + folder + name + ".bpf.o");
-        BOOST_REQUIRE_MESSAGE(file.has_value(), (file ? "" : file.error().text()));
-        auto reply =
-            daemon.ask("PUT", "/v1/policy",
-                       Json{{"name", name}, {"object", to_base64(file->bytes)}, {"knobs", knobs}}.dump());
+        auto reply = daemon.ask("PUT", "/v1/policy", load_request(name, folder, knobs));
         BOOST_REQUIRE_MESSAGE(reply.status == 200, reply.body.dump());
     }
 

@@ -5,10 +5,8 @@
 #include <csignal>
 #include <optional>
 
-#include "lib/base/base64.h"
 #include "lib/base/bytes.h"
-#include "lib/policy/bpf_object.h"
-#include "tests/integration/harness.h"
+#include "tests/integration/policy_request.h"
 
 using namespace tierd;
 using namespace tierd::itest;
@@ -18,20 +16,6 @@ namespace {
 constexpr uint64_t kSeed = 31;
 constexpr uint64_t kBytes = 96 * kMiB;
 constexpr uint64_t kBudgetBytes = 48 * kMiB;
-
-struct NeedsBpf {
-    NeedsBpf() {
-        if (auto usable = bpf_usable(); !usable)
-            skip_program("policies can't be loaded here: " + usable.error().text());
-    }
-};
-
-std::string load_request(const std::string& name, const std::string& folder,
-                         const Json& knobs = Json::object()) {
-    auto file = read_object(build_dir() + folder + name + ".bpf.o");
-    BOOST_REQUIRE_MESSAGE(file.has_value(), (file ? "" : file.error().text()));
-    return Json{{"name", name}, {"object", to_base64(file->bytes)}, {"knobs", knobs}}.dump();
-}
 
 // The count of that name in a list of {name, count}; 0 where it is missing.
 uint64_t count_of(const Json& list, const std::string& name) {

@@ -7,10 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "lib/base/base64.h"
 #include "lib/base/bytes.h"
-#include "lib/policy/bpf_object.h"
-#include "tests/integration/harness.h"
+#include "tests/integration/policy_request.h"
 
 using namespace tierd;
 using namespace tierd::itest;
@@ -93,10 +91,7 @@ BOOST_FIXTURE_TEST_CASE(it_loads_and_runs_a_policy, Scene) {
         BOOST_TEST_MESSAGE("policies can't be loaded here: " + usable.error().text());
         return;
     }
-    auto file = read_object(build_dir() + "/policies/fifo.bpf.o");
-    BOOST_REQUIRE(file.has_value());
-    const auto reply =
-        daemon.ask("PUT", "/v1/policy", Json{{"name", "fifo"}, {"object", to_base64(file->bytes)}}.dump());
+    const auto reply = daemon.ask("PUT", "/v1/policy", load_request("fifo", "/policies/"));
     BOOST_TEST(reply.status == 200, reply.body.dump());
     ReaderProcess reader(dir, {.socket = daemon.socket()});
     reader.call("map path=" + path);
