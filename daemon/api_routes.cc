@@ -141,6 +141,13 @@ Result<uint64_t> bytes_of(const json& value, const Error& wrong) {
     return parse_bytes(value.get<std::string>());
 }
 
+// A request that says one size and nothing else.
+Result<uint64_t> only_size(const std::string& body, const char* key, const Error& wrong) {
+    json request = json::parse(body, nullptr, false);
+    if (!request.is_object() || request.size() != 1 || !request.contains(key)) return std::unexpected(wrong);
+    return bytes_of(request[key], wrong);
+}
+
 ApiResponse add_tier(Control& control, const std::string& body) {
     const Error wrong{
         Code::bad_input,
@@ -175,10 +182,7 @@ ApiResponse add_tier(Control& control, const std::string& body) {
 
 ApiResponse resize_tier(Control& control, const std::string& name, const std::string& body) {
     const Error wrong{Code::bad_input, 0, "read size", name, R"(send {"capacity_bytes": "8GiB"})"};
-    json request = json::parse(body, nullptr, false);
-    if (!request.is_object() || request.size() != 1 || !request.contains("capacity_bytes"))
-        return refuse(wrong);
-    auto bytes = bytes_of(request["capacity_bytes"], wrong);
+    auto bytes = only_size(body, "capacity_bytes", wrong);
     return bytes ? one(control.resize_tier(name, *bytes)) : refuse(bytes.error());
 }
 
@@ -193,9 +197,7 @@ ApiResponse pause_sources(Control& control, const std::string& body) {
 ApiResponse set_budget(Control& control, const std::string& body) {
     const Error wrong{
         Code::bad_input, 0, "read budget", {}, R"(send {"bytes": 8589934592} or {"bytes": "8GiB"})"};
-    json request = json::parse(body, nullptr, false);
-    if (!request.is_object() || request.size() != 1 || !request.contains("bytes")) return refuse(wrong);
-    auto bytes = bytes_of(request["bytes"], wrong);
+    auto bytes = only_size(body, "bytes", wrong);
     return bytes ? one(control.set_budget(*bytes)) : refuse(bytes.error());
 }
 

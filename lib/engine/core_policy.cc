@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
@@ -102,8 +101,7 @@ void Core::publish_model(const WeightFile& file) {
     row.experts = file.experts;
     row.layers = file.layers;
     row.order_learned = file.order_learned ? 1 : 0;
-    std::memset(row.name, 0, sizeof row.name);
-    std::memcpy(row.name, file.name.data(), std::min(file.name.size(), sizeof row.name - 1));
+    put_name(file.name, row.name);
 }
 
 void Core::publish_usage() {

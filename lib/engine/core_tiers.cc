@@ -42,7 +42,7 @@ void Core::show_tiers() {
         info.kind = static_cast<uint8_t>(tier->spec.kind);
         info.rank = tier->rank;
         info.draining = tier->closed ? 1 : 0;
-        tier->spec.name.copy(info.name, sizeof info.name - 1);
+        put_name(tier->spec.name, info.name);
     }
 }
 

@@ -1,20 +1,9 @@
 #include "lib/engine/lease_table.h"
 
 #include <algorithm>
-#include <cstring>
 #include <set>
 
 namespace tierd {
-
-namespace {
-
-// Both are fields of rows: cut, and ended by the zeroes behind.
-void put(const std::string& text, std::span<char> into) {
-    std::memset(into.data(), 0, into.size());
-    std::memcpy(into.data(), text.data(), std::min(text.size(), into.size() - 1));
-}
-
-}  // namespace
 
 void LeaseTable::free_slots_of_the_gone(const std::vector<CardStatus>& cards, std::span<tierd_lease> rows) {
     std::set<uint64_t> there;
@@ -53,7 +42,7 @@ void LeaseTable::publish(const std::vector<CardStatus>& cards, const BpfTables& 
         row.leases = static_cast<uint32_t>(card.leases.size());
         row.waiting = static_cast<uint32_t>(
             std::ranges::count_if(card.leases, [](const LeaseStatus& lease) { return lease.position > 0; }));
-        put(card.name, row.name);
+        put_name(card.name, row.name);
         for (const LeaseStatus& lease : card.leases) {
             size_t slot = slot_of(lease.number, marks);
             if (slot >= rows.size()) continue;
@@ -68,7 +57,7 @@ void LeaseTable::publish(const std::vector<CardStatus>& cards, const BpfTables& 
             shown.uid = lease.holder.uid;
             shown.card = number;
             shown.position = lease.position;
-            put(lease.holder.command, shown.command);
+            put_name(lease.holder.command, shown.command);
         }
     }
 }

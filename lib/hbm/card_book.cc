@@ -90,7 +90,8 @@ uint32_t CardBook::position_of(uint64_t number, uint64_t now_ns) const {
 
 std::vector<CardWord> CardBook::settle(uint64_t now_ns) {
     std::vector<CardWord> words;
-    for (uint64_t number : queue(now_ns)) {
+    const std::vector<uint64_t> waiting = queue(now_ns);
+    for (uint64_t number : waiting) {
         CardLease& lease = leases_.at(number);
         // What it was asked for is on its way: to grant now would cross that answer.
         if (lease.asked_bytes) break;
@@ -99,7 +100,7 @@ std::vector<CardWord> CardBook::settle(uint64_t now_ns) {
         uint64_t others = leased_bytes() - lease.lease_bytes;
         uint64_t room = std::max(capacity_bytes_, goal + pinned_by_others(number));
         if (goal + others > room) {
-            ask_back(goal + others - room, number, now_ns, words);
+            ask_back(goal + others - room, number, waiting, now_ns, words);
             break;
         }
         if (goal + others > capacity_bytes_) lease.overdrafts++;
@@ -115,7 +116,8 @@ std::vector<CardWord> CardBook::settle(uint64_t now_ns) {
 }
 
 // Orders for `bytes` in all, those counted that were sent and not answered yet.
-void CardBook::ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, std::vector<CardWord>& words) {
+void CardBook::ask_back(uint64_t bytes, uint64_t for_number, std::span<const uint64_t> queue, uint64_t now_ns,
+                        std::vector<CardWord>& words) {
     std::vector<uint64_t> others;
     for (auto& [number, lease] : leases_) {
         if (number == for_number) continue;
@@ -125,7 +127,7 @@ void CardBook::ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, st
     }
     // Who waits uses nothing; of those, the last in the queue has the longest to go.
     std::map<uint64_t, size_t> places;
-    for (uint64_t number : queue(now_ns)) places[number] = places.size();
+    for (uint64_t number : queue) places[number] = places.size();
     std::ranges::stable_sort(others, [&](uint64_t a, uint64_t b) {
         const CardLease &left = leases_.at(a), &right = leases_.at(b);
         bool left_waits = left.want_bytes > 0, right_waits = right.want_bytes > 0;

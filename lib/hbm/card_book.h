@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace tierd {
@@ -78,7 +79,8 @@ class CardBook {
 
   private:
     uint64_t pinned_by_others(uint64_t number) const;
-    void ask_back(uint64_t bytes, uint64_t for_number, uint64_t now_ns, std::vector<CardWord>& words);
+    void ask_back(uint64_t bytes, uint64_t for_number, std::span<const uint64_t> queue, uint64_t now_ns,
+                  std::vector<CardWord>& words);
     void tell_places(uint64_t now_ns, std::vector<CardWord>& words);
 
     uint64_t capacity_bytes_;

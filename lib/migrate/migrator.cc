@@ -106,13 +106,11 @@ std::vector<Migrator::Waiting> Migrator::take_batch(std::unique_lock<std::mutex>
 void Migrator::carry_out(std::vector<Waiting> batch) {
     std::vector<MoveRequest> requests;
     std::vector<Flag> flags;
-    uint64_t bytes = 0;
     for (Waiting& one : batch) {
         if (one.cancelled->load(std::memory_order_relaxed) || one.request.to.empty()) {
             pretend(one);
             continue;
         }
-        bytes += one.request.range.length_bytes;
         requests.push_back(std::move(one.request));
         flags.push_back(one.cancelled);
     }
@@ -121,14 +119,16 @@ void Migrator::carry_out(std::vector<Waiting> batch) {
         std::lock_guard lock(mutex_);
         pace_.begin_batch();
     }
-    uint64_t begun_ns = monotonic_ns();
     auto results = carry(requests, flags);
-    uint64_t ended_ns = monotonic_ns();
     {
         std::lock_guard lock(mutex_);
-        pace_.end_batch(ended_ns);
-        limit_.rest(pace_.rest_ns(bytes, ended_ns - begun_ns), ended_ns);
-        for (const MoveResult& result : results) flags_.erase(result.tag);
+        uint64_t now_ns = monotonic_ns(), bytes = 0;
+        pace_.end_batch(now_ns);
+        for (const MoveResult& result : results) {
+            bytes += result.bytes;
+            flags_.erase(result.tag);
+        }
+        limit_.rest(pace_.rest_ns(bytes, results.front().took_ns), now_ns);  // they went together
     }
     for (const MoveResult& result : results) done_(result);
 }

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -54,6 +55,11 @@ Result<void> SharedArray::map_over(const Fd& array, void* address, uint32_t entr
                           MAP_SHARED | MAP_FIXED, array.get(), 0);
     if (memory == MAP_FAILED) return refused("map the BPF array", "over the extent table");
     return {};
+}
+
+void put_name(std::string_view name, std::span<char> field) {
+    std::ranges::fill(field, '\0');
+    name.copy(field.data(), field.size() - 1);
 }
 
 Result<void> bpf_usable() {

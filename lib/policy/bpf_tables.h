@@ -12,6 +12,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "bpf/tierd_policy.h"
 #include "lib/base/fd.h"
@@ -27,6 +28,9 @@ struct SharedArray {
     // The same array over an address range that the caller has reserved. Errors: errno of mmap(2).
     static Result<void> map_over(const Fd& array, void* address, uint32_t entry_bytes, uint32_t entries);
 };
+
+// A name as rows hold it: cut where it does not fit, zeroes behind it.
+void put_name(std::string_view name, std::span<char> field);
 
 // Can this process load policies at all? Errors say what would help.
 Result<void> bpf_usable();

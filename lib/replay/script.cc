@@ -6,6 +6,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "lib/policy/bpf_tables.h"
 #include "lib/policy/row_links.h"
 
 namespace tierd {
@@ -117,7 +118,7 @@ tierd_model model_row(const ScriptModel& model) {
     row.experts = model.facts->experts;
     row.layers = model.facts->layers;
     row.order_learned = model.facts->order_learned;
-    model.facts->name.copy(row.name, TIERD_NAME_BYTES - 1);
+    put_name(model.facts->name, row.name);
     return row;
 }
 
