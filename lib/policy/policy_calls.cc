@@ -1,6 +1,5 @@
 #include "lib/policy/policy_calls.h"
 
-#include <fmt/format.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -12,31 +11,12 @@
 namespace tierd {
 namespace {
 
-// A single call may be held up by something that is not its fault: an interrupt's work counts as the thread's time.
-constexpr uint32_t kOverrunsInARow = 3;
-constexpr uint32_t kFaultsInARow = 16;
 constexpr size_t kLogLines = 32;
-
-// Processor time that no single call may take: ten budgets, or an epoch's usual length where that is less.
-uint64_t limit_ns(Hook hook) {
-    return std::min<uint64_t>(spec(hook).budget_ns * 10, 100 * kNsPerMs);
-}
 
 uint64_t read_clock_ns(clockid_t clock) {
     timespec now{};
     if (::clock_gettime(clock, &now) != 0) return 0;
     return static_cast<uint64_t>(now.tv_sec) * kNsPerSecond + static_cast<uint64_t>(now.tv_nsec);
-}
-
-bool is_fault(Hook hook, const CallOutcome& outcome) {
-    if (outcome.failure != 0) return true;
-    if (hook == Hook::admit) return outcome.verdict < TIERD_ADMIT || outcome.verdict > TIERD_DELAY;
-    return outcome.verdict != 0;
-}
-
-std::string took(Hook hook, uint64_t cpu_ns) {
-    return fmt::format("{} took {} µs of processor time and may take {}", spec(hook).section, cpu_ns / 1000,
-                       spec(hook).budget_ns / 1000);
 }
 
 // The engine's thread writes rows meanwhile, as it does while programs read them: an old value costs a wrong advice.
@@ -84,10 +64,9 @@ void PolicyCaller::count_dropped_call() {
 
 std::string PolicyCaller::objection() const {
     std::lock_guard lock(mutex_);
-    if (!objection_.empty() || !running_.active) return objection_;
+    if (!conduct_.objection().empty() || !running_.active) return conduct_.objection();
     uint64_t now_ns = read_clock_ns(running_.clock);
-    uint64_t cpu_ns = now_ns - std::min(now_ns, running_.before_ns);
-    return cpu_ns > limit_ns(running_.hook) ? took(running_.hook, cpu_ns) + "; it is still running" : "";
+    return PolicyConduct::objection_to_running(running_.hook, now_ns - std::min(now_ns, running_.before_ns));
 }
 
 CallOutcome PolicyCaller::call_program(Hook hook, const tierd_call& arguments, PolicyAnswer& answer) {
@@ -108,28 +87,13 @@ void PolicyCaller::account(Hook hook, const CallOutcome& outcome, const PolicyAn
     running_.active = false;
     HookStats& row = stats_.hooks[static_cast<size_t>(hook)];
     row.cpu.add(outcome.cpu_ns);
-    bool faulty = is_fault(hook, outcome);
-    if (faulty) row.faults++;
-    if (outcome.cpu_ns > spec(hook).budget_ns) row.over_budget++;
+    if (PolicyConduct::is_fault(hook, outcome)) row.faults++;
+    if (PolicyConduct::is_over_budget(hook, outcome)) row.over_budget++;
     stats_.proposed += answer.decisions.size();
     stats_.no_room += answer.dropped;
     for (const std::string& line : answer.log) stats_.log.push_back(line);
     while (stats_.log.size() > kLogLines) stats_.log.pop_front();
-    judge(hook, outcome, faulty);
-}
-
-void PolicyCaller::judge(Hook hook, const CallOutcome& outcome, bool faulty) {
-    uint32_t& faults = faults_in_a_row_[static_cast<size_t>(hook)];
-    uint32_t& overruns = overruns_in_a_row_[static_cast<size_t>(hook)];
-    faults = faulty ? faults + 1 : 0;
-    overruns = outcome.cpu_ns > spec(hook).budget_ns ? overruns + 1 : 0;
-    if (!objection_.empty()) return;
-    if (outcome.cpu_ns > limit_ns(hook) || overruns >= kOverrunsInARow)
-        objection_ = took(hook, outcome.cpu_ns);
-    else if (faults >= kFaultsInARow)
-        objection_ = outcome.failure != 0
-                         ? fmt::format("{} could not be run: error {}", spec(hook).section, -outcome.failure)
-                         : fmt::format("{} returned {} time after time", spec(hook).section, outcome.verdict);
+    conduct_.add(hook, outcome);
 }
 
 uint8_t PolicyCaller::fastest_tier() const {
@@ -162,7 +126,7 @@ void PolicyCaller::admit(const tierd_call& base, std::vector<tierd_decision> pro
             if (proposal.kind == TIERD_READ_AHEAD) arguments.from_tier = TIERD_NO_TIER;
             arguments.to_tier = proposal.tier != TIERD_NO_TIER ? proposal.tier : fastest_tier();
             CallOutcome outcome = call_program(Hook::admit, arguments, admit_answer_);
-            verdict = is_fault(Hook::admit, outcome) ? int32_t{TIERD_REFUSE} : outcome.verdict;
+            verdict = PolicyConduct::is_fault(Hook::admit, outcome) ? int32_t{TIERD_REFUSE} : outcome.verdict;
         }
         if (verdict == TIERD_ADMIT) reply.decisions.push_back(proposal);
         if (verdict == TIERD_DELAY) reply.delayed.push_back(proposal);

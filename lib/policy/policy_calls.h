@@ -1,7 +1,7 @@
 // policy_calls.h - one call of a policy, from the question to the decisions that may be looked at: the same steps in the
 // daemon and in a replay.
 //
-// Owns:      what calls cost and brought (PolicyStats), and the opinion whether the policy may stay.
+// Owns:      what calls cost and brought (PolicyStats), and the policy's conduct (PolicyConduct).
 // Invariant: a read-ahead or a move leaves here only when the policy's own tierd/admit, where it has one, agreed.
 // Callers:   run() one thread; everything else any thread.
 // Fails:     never; a call that goes wrong is counted, and too many of them are a reason to go.
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "lib/policy/bpf_object.h"
+#include "lib/policy/policy_conduct.h"
 
 namespace tierd {
 
@@ -85,7 +86,6 @@ class PolicyCaller {
 
     CallOutcome call_program(Hook hook, const tierd_call& arguments, PolicyAnswer& answer);
     void account(Hook hook, const CallOutcome& outcome, const PolicyAnswer& answer);
-    void judge(Hook hook, const CallOutcome& outcome, bool faulty);
     void admit(const tierd_call& base, std::vector<tierd_decision> proposals, PolicyReply& reply);
     uint8_t fastest_tier() const;
 
@@ -94,9 +94,7 @@ class PolicyCaller {
     mutable std::mutex mutex_;            // guards all below; never held while a program runs
     PolicyStats stats_;
     Running running_;
-    std::string objection_;
-    std::array<uint32_t, kHooks> faults_in_a_row_{};
-    std::array<uint32_t, kHooks> overruns_in_a_row_{};
+    PolicyConduct conduct_;
 };
 
 }  // namespace tierd

@@ -225,7 +225,7 @@ BOOST_AUTO_TEST_CASE(every_policy_that_ships_decides_alike_in_a_replay_and_on_th
 }
 
 BOOST_AUTO_TEST_CASE(a_program_that_loops_is_objected_to_while_it_runs_and_holds_nobody_up) {
-    auto runner = run_on_thread(loaded("loops_long", {{"rounds", "300"}}), [] {});
+    auto runner = run_on_thread(loaded("loops_long"), [] {});
     runner->post({.hook = Hook::epoch});
     BOOST_TEST(comes_true([&] { return !runner->objection().empty(); }));
     for (int i = 0; i < 2000; i++) runner->post(fault_of(1));

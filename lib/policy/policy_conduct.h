@@ -1,0 +1,41 @@
+// policy_conduct.h - whether a policy may stay, by what its calls cost and returned.
+//
+// A call's processor time is more than its own: interrupts count as the thread's, and so does a virtual processor that
+// its host holds up, for some 10 ms now and then and nobody can tell. Such a stop hits one call of many. So one dear
+// call is forgiven unless it is beyond what any stop lasts, and what goes on is not.
+//
+// Owns:      the last calls' costs and failures, and the first objection, which stays.
+// Callers:   one thread, or any with a lock around it.
+// Fails:     never.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "lib/policy/bpf_object.h"
+
+namespace tierd {
+
+class PolicyConduct {
+  public:
+    // The call did not run, or returned what it may not.
+    static bool is_fault(Hook hook, const CallOutcome& outcome);
+    static bool is_over_budget(Hook hook, const CallOutcome& outcome);
+    // Of a call that has run for `cpu_ns` of processor time and has not ended. Empty: none.
+    static std::string objection_to_running(Hook hook, uint64_t cpu_ns);
+
+    void add(Hook hook, const CallOutcome& outcome);
+    // Why the policy must go; empty: it may stay.
+    const std::string& objection() const { return objection_; }
+
+  private:
+    struct Calls {
+        uint32_t dear = 0;  // a bit for each of the last calls, the lowest is the last: beyond the budget
+        uint32_t faults_in_a_row = 0;
+    };
+    std::array<Calls, kHooks> hooks_{};
+    std::string objection_;
+};
+
+}  // namespace tierd
