@@ -65,6 +65,7 @@ bool Lease::start(const unsigned char* card, uint64_t total_bytes) {
 }
 
 bool Lease::greet() {
+    sequence_ = came_down_ = 0;
     auto hello = make_message<wire::LeaseHello>(wire::Kind::lease_hello, ++sequence_);
     hello.pid = static_cast<uint32_t>(sys::call(SYS_getpid));
     ::memcpy(hello.card, card_, sizeof hello.card);
@@ -169,7 +170,9 @@ void Lease::hear(const wire::LeaseGrant& grant) {
     most_bytes_ = grant.most_bytes;
     utmost_bytes_ = grant.utmost_bytes;
     others_bytes_ = grant.others_bytes;
-    __atomic_store_n(&granted_bytes_, grant.lease_bytes, __ATOMIC_RELAXED);
+    // Sent before tierd heard what we gave back: it may have leased that to somebody by now.
+    bool crossed = static_cast<int32_t>(grant.header.sequence - came_down_) < 0;
+    if (!crossed) __atomic_store_n(&granted_bytes_, grant.lease_bytes, __ATOMIC_RELAXED);
 }
 
 bool Lease::read_message() {
@@ -217,7 +220,7 @@ void Lease::come_down(uint64_t target_bytes, uint64_t not_before_ns) {
     if (lease < granted_bytes()) __atomic_store_n(&granted_bytes_, lease, __ATOMIC_RELAXED);
     answer.lease_bytes = granted_bytes();
     answer.pinned_bytes = card.window.bytes_of(card.pinned_chunks());
-    answer.header.sequence = ++sequence_;
+    answer.header.sequence = came_down_ = ++sequence_;
     asked_bytes_ = 0;
     if (send_message(channel_.fd, &answer, sizeof answer, nullptr, 0) != 0)
         log_info() << "tierd does not listen";

@@ -66,6 +66,7 @@ class Lease {
     uint64_t calls_seen_ = 0;     // the thread's
     uint64_t calls_seen_ns_ = 0;  // when they last grew
     uint32_t sequence_ = 0;
+    uint32_t came_down_ = 0;  // sequence of the last LeaseHolds
     uint64_t shown_changes_ = 0;
     uint64_t next_show_ns_ = 0;
     unsigned char card_[16] = {};

@@ -41,7 +41,7 @@ struct Channel {
     Fd socket;
     LeaseHolder holder;
     CardId card{};
-    uint32_t sequence = 0;
+    uint32_t heard = 0;  // sequence of its last message
     std::vector<Run> shown = {};
 };
 
@@ -173,6 +173,7 @@ class ThreadedDesk final : public LeaseDesk {
         CardBook& book = cards_.at(channel.card);
         auto packet = receive_packet(channel.socket.get());
         if (!packet) return packet.error().code == Code::busy;
+        channel.heard = packet->header().sequence;
         if (packet->header().kind == wire::Kind::lease_ask)
             return say(channel, book.word_for(number, book.position_of(number, monotonic_ns())));
         if (packet->header().kind == wire::Kind::lease_shows) return show(channel, *packet);
@@ -229,12 +230,12 @@ class ThreadedDesk final : public LeaseDesk {
 
     bool say(Channel& channel, const CardWord& word) {
         if (word.reclaim) {
-            auto order = make_message<wire::LeaseReclaim>(wire::Kind::lease_reclaim, ++channel.sequence);
+            auto order = make_message<wire::LeaseReclaim>(wire::Kind::lease_reclaim, channel.heard);
             order.lease_bytes = word.lease_bytes;
             order.not_before_ns = word.not_before_ns;
             return send_message(channel.socket.get(), order).has_value();
         }
-        auto grant = make_message<wire::LeaseGrant>(wire::Kind::lease_grant, ++channel.sequence);
+        auto grant = make_message<wire::LeaseGrant>(wire::Kind::lease_grant, channel.heard);
         grant.position = word.position;
         grant.lease_bytes = word.lease_bytes;
         grant.most_bytes = word.most_bytes;

@@ -45,7 +45,7 @@ struct Header {
     uint16_t version;
     Kind kind;
     uint32_t size_bytes;  // of the whole message
-    uint32_t sequence;    // a reply carries its request's
+    uint32_t sequence;    // a reply carries its request's; of a LeaseGrant see there
 };
 
 enum Ability : uint32_t {
@@ -181,7 +181,9 @@ struct LeaseShows {
     } runs[24];
 };
 
-// tierd → shim: the lease as it is now. The first one answers LeaseHello.
+// tierd → shim: the lease as it is now. The first one answers LeaseHello. The sequence is that of the last message heard
+// from the process. One older than the
+// process's last LeaseHolds was sent before that was heard: its `lease_bytes` holds no longer.
 struct LeaseGrant {
     Header header;
     int32_t status;     // 0, or a negative errno: tierd does not share this card out

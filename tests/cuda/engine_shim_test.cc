@@ -4,6 +4,7 @@
 #include <boost/test/unit_test.hpp>
 #include <random>
 
+#include "tests/cuda/fake_desk.h"
 #include "tests/cuda/program.h"
 
 using namespace tierd::itest;
@@ -130,11 +131,11 @@ BOOST_AUTO_TEST_CASE(the_next_layer_is_read_ahead_and_only_what_ran_is_waited_fo
 // An engine that answers requests from its standard input.
 class Serving {
   public:
-    Serving(const Fixture& all, const std::string& name, const Card& card, const Daemon& daemon)
+    Serving(const Fixture& all, const std::string& name, const Card& card, const Words& environment)
         : pipe_(make_pipe()),
           program_(all.dir, name,
                    {engine("mini_driver"), all.model.path, "--ptx", engine("mini_kernels.ptx"), "--serve"},
-                   card, under(daemon), pipe_.from.get()) {
+                   card, environment, pipe_.from.get()) {
         pipe_.from.reset();
     }
     // Asks for all layers; true when the answer is there.
@@ -168,7 +169,7 @@ class Serving {
 BOOST_AUTO_TEST_CASE(an_idle_engine_gives_way_long_before_its_slice_is_over_and_comes_back) {
     Card card{.memory = "32MiB", .file = dir.file("card")};
     Daemon daemon(dir, sharing("26MiB", 60000));
-    Serving idle(*this, "idle", card, daemon);
+    Serving idle(*this, "idle", card, under(daemon));
     BOOST_TEST(idle.ask());
     auto begin = std::chrono::steady_clock::now();
     model.check(Program(dir, "other", model.command(ways()[5]), card, under(daemon)).wait());
@@ -181,10 +182,24 @@ BOOST_AUTO_TEST_CASE(an_idle_engine_gives_way_long_before_its_slice_is_over_and_
                boost::test_tools::per_element());
 }
 
+BOOST_AUTO_TEST_CASE(a_word_of_a_lease_that_crossed_its_return_is_not_taken_for_a_grant) {
+    FakeDesk desk(dir.file("desk.sock"));
+    Serving engine(*this, "crossed", {}, preloaded({"TIERD_SOCKET=" + dir.file("desk.sock")}));
+    BOOST_TEST(engine.ask());
+    const unsigned wants = desk.wants();
+    BOOST_TEST(wants > 0u);
+    BOOST_TEST(desk.lease_bytes() > 0u);
+    desk.ask_back_and_cross();
+    BOOST_TEST(comes_true([&] { return desk.lease_bytes() == 0; }));
+    BOOST_TEST(engine.ask());
+    BOOST_TEST(desk.wants() > wants);  // it knew that it had nothing
+    BOOST_TEST(engine.finish().fine());
+}
+
 BOOST_AUTO_TEST_CASE(who_waits_for_the_card_and_which_extents_it_holds_can_be_seen) {
     Card card{.memory = "32MiB", .file = dir.file("card")};
     Daemon daemon(dir, sharing("26MiB"));
-    Serving holder(*this, "holder", card, daemon);
+    Serving holder(*this, "holder", card, under(daemon));
     BOOST_TEST(holder.ask());
     auto on_cards = [&] {
         size_t count = 0;

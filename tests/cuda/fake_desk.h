@@ -1,0 +1,103 @@
+// fake_desk.h - a tierd that shares a card out as a test says, word by word. It serves no files: sessions are refused.
+//
+// Owns:      a listening socket, one thread, the lease of one process.
+// Invariant: it speaks lib/session/wire.h; whatever the process wants, it is granted at once.
+// Callers:   the test's main thread; the object's own thread serves.
+// Fails:     as a requirement of Boost.Test from the constructor; while serving, a failure ends the lease.
+#pragma once
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <atomic>
+#include <boost/test/unit_test.hpp>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "lib/base/fd.h"
+#include "lib/session/packet.h"
+
+namespace tierd::itest {
+
+class FakeDesk {
+  public:
+    explicit FakeDesk(const std::string& path) {
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+        BOOST_REQUIRE(listener_);
+        BOOST_REQUIRE(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+        BOOST_REQUIRE(::listen(listener_.get(), 8) == 0);
+        thread_ = std::thread([this] { run(); });
+    }
+    ~FakeDesk() {
+        stop_ = true;
+        thread_.join();
+    }
+
+    unsigned wants() const { return wants_; }
+    uint64_t lease_bytes() const { return lease_bytes_; }
+
+    // Everything is asked back; behind the order goes a word of the lease as it still is.
+    void ask_back_and_cross() {
+        std::lock_guard lock(mutex_);
+        auto order = make_message<wire::LeaseReclaim>(wire::Kind::lease_reclaim, heard_);
+        BOOST_REQUIRE(send_message(lease_.get(), order).has_value());
+        tell();
+    }
+
+  private:
+    static constexpr uint64_t kMostBytes = 64 << 20;
+
+    void run() {
+        while (!stop_) {
+            pollfd wait[] = {{listener_.get(), POLLIN, 0}, {lease_.get(), POLLIN, 0}};
+            ::poll(wait, 2, 20);
+            std::lock_guard lock(mutex_);
+            if (wait[0].revents != 0) greet();
+            if (wait[1].revents != 0 && !hear()) lease_.reset();
+        }
+    }
+    void greet() {
+        Fd come(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+        auto packet = receive_packet(come.get());
+        if (!packet || packet->header().kind != wire::Kind::lease_hello) return;
+        lease_ = std::move(come);
+        tell();
+    }
+    bool hear() {
+        auto packet = receive_packet(lease_.get());
+        if (!packet) return false;
+        heard_ = packet->header().sequence;
+        if (auto want = packet->as<wire::LeaseWant>();
+            want && packet->header().kind == wire::Kind::lease_want) {
+            wants_++;
+            lease_bytes_ = want->want_bytes;
+        }
+        if (auto holds = packet->as<wire::LeaseHolds>();
+            holds && packet->header().kind == wire::Kind::lease_holds)
+            lease_bytes_ = holds->lease_bytes;
+        else
+            tell();
+        return true;
+    }
+    void tell() {
+        auto grant = make_message<wire::LeaseGrant>(wire::Kind::lease_grant, heard_);
+        grant.lease_bytes = lease_bytes_;
+        grant.most_bytes = grant.utmost_bytes = kMostBytes;
+        (void)send_message(lease_.get(), grant);
+    }
+
+    Fd listener_{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+    std::atomic<bool> stop_{false};
+    std::atomic<unsigned> wants_{0};
+    std::atomic<uint64_t> lease_bytes_{0};
+    std::mutex mutex_;  // guards those below
+    Fd lease_;
+    uint32_t heard_ = 0;
+    std::thread thread_;
+};
+
+}  // namespace tierd::itest
