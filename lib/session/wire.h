@@ -182,8 +182,7 @@ struct LeaseShows {
 };
 
 // tierd → shim: the lease as it is now. The first one answers LeaseHello. The sequence is that of the last message heard
-// from the process. One older than the
-// process's last LeaseHolds was sent before that was heard: its `lease_bytes` holds no longer.
+// from the process: where that is older than its last LeaseHolds, `lease_bytes` holds no longer.
 struct LeaseGrant {
     Header header;
     int32_t status;     // 0, or a negative errno: tierd does not share this card out
