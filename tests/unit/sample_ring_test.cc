@@ -48,7 +48,7 @@ BOOST_AUTO_TEST_CASE(a_hundred_thousand_faults_arrive_through_many_wraps_each_at
     constexpr uint64_t kRecords = 100'000;
     Pages pages(kBytes);
     auto map = map_of(pages.address(), kBytes);
-    auto source = opened(page_faults(64 * kKiB));
+    auto source = opened(page_faults(256 * kKiB));
     std::vector<uint64_t> seen(kBytes / kExtent), touched(kBytes / kExtent);
     uint64_t records = 0;
     auto sink = [&](const AccessRecord& record) {
