@@ -10,7 +10,7 @@
 // two batches nothing moves, so that the two kinds of waits come side by side while moves go on.
 //
 // Readers of what is mapped already never wait for us, so nothing shows what moves cost them: processor time, and standing still
-// where a page is just being copied. It is at most the time that moves take, and that is a twentieth of all: where memory copies
+// where a page is just being copied. It is at most the time that moves take, and that is a twenty-fifth of all: where memory copies
 // slowly, a batch is followed by a rest.
 #pragma once
 
@@ -33,7 +33,7 @@ class Pace {
     static constexpr double kMostSlowdown = 1.05;
     static constexpr uint64_t kSlowest = 16;  // a drain is to end, however slow its readers are
     static constexpr uint64_t kJudgeNs = 100'000'000;
-    static constexpr uint64_t kRest = 19;            // times as long as a batch took
+    static constexpr uint64_t kRest = 24;            // times as long as a batch took
     static constexpr uint64_t kSlowestByRest = 256;  // as kSlowest, where rests alone are what makes it slow
     static constexpr uint32_t kEnough = 32;          // waits with moves, before they say anything
 

@@ -23,7 +23,7 @@ namespace {
 
 constexpr uint64_t kSeed = 5;
 constexpr uint64_t kFileMib = 96;
-constexpr int kPairs = 7;
+constexpr int kPairs = 21;
 constexpr unsigned kSliceMs = 3000;
 
 // Two tiers that each have room for the whole file, and next to nothing in the third.

@@ -265,16 +265,16 @@ struct Rounds {
 
 }  // namespace
 
-BOOST_AUTO_TEST_CASE(moves_take_a_twentieth_of_the_time) {
+BOOST_AUTO_TEST_CASE(moves_take_a_twenty_fifth_of_the_time) {
     Pace pace(256 * kMiB);
-    BOOST_TEST(pace.rest_ns(8 * kMiB, kNsPerMs) == 19 * kNsPerMs);  // less than the limit itself asks for
-    BOOST_TEST(pace.rest_ns(8 * kMiB, 80 * kNsPerMs) == 1520 * kNsPerMs);
+    BOOST_TEST(pace.rest_ns(8 * kMiB, kNsPerMs) == 24 * kNsPerMs);  // less than the limit itself asks for
+    BOOST_TEST(pace.rest_ns(8 * kMiB, 80 * kNsPerMs) == 1920 * kNsPerMs);
     BOOST_TEST(pace.rest_ns(8 * kMiB, kNsPerSecond) == 8 * kNsPerSecond);  // but never slower than 1 MiB/s
     BOOST_TEST(Pace(0).rest_ns(8 * kMiB, kNsPerSecond) == 0u);
     RateLimit limit(256 * kMiB);
     limit.spend(8 * kMiB, 0);
-    limit.rest(1520 * kNsPerMs, 80 * kNsPerMs);
-    BOOST_TEST(limit.ready_ns(0) == 1600 * kNsPerMs);
+    limit.rest(1920 * kNsPerMs, 80 * kNsPerMs);
+    BOOST_TEST(limit.ready_ns(0) == 2000 * kNsPerMs);
 }
 
 BOOST_AUTO_TEST_CASE(a_batch_moves_what_the_pace_allows_in_a_part_of_a_second) {
