@@ -12,6 +12,10 @@ names=("$@")
 for name in "${names[@]}"; do
   echo "fuzzing $name"
   mkdir -p "build/fuzz/found-$name"
-  "build/fuzz/tests/${name}_fuzz" -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=1 -rss_limit_mb=4096 \
+  # The server's threads may be about to end when an input is done, and what they hold looks lost in that moment: leaks are
+  # looked for at the end instead.
+  leaks=1
+  [[ $name == wire ]] && leaks=0
+  "build/fuzz/tests/${name}_fuzz" -max_total_time="${FUZZ_SECONDS:-60}" -print_final_stats=1 -rss_limit_mb=4096 -detect_leaks=$leaks \
     -artifact_prefix="build/fuzz/found-$name/" "build/fuzz/found-$name" "tests/fuzz/corpus/$name"
 done

@@ -276,7 +276,8 @@ BOOST_AUTO_TEST_CASE(the_configuration_may_name_a_policy_and_a_bad_one_is_a_note
 }
 
 BOOST_FIXTURE_TEST_CASE(policies_are_replaced_a_thousand_times_under_eight_readers, Scene) {
-    constexpr int kReplacements = 1000;
+    // A tierd of another build is watched by a sanitizer, and takes many times as long to load one.
+    const int replacements = programs_dir() == build_dir() ? 1000 : 200;
     std::vector<std::unique_ptr<ReaderProcess>> readers;
     ArenaSampler sampler(daemon->pid());
     for (int i = 0; i < 8; i++) {
@@ -288,7 +289,7 @@ BOOST_FIXTURE_TEST_CASE(policies_are_replaced_a_thousand_times_under_eight_reade
         load_request("fifo", "/policies/"), load_request("holds_front", "/tests/policies/"),
         load_request("admits_none", "/tests/policies/"), load_request("all_hooks", "/tests/policies/")};
     int replaced = 0;
-    for (int i = 0; i < kReplacements; i++)
+    for (int i = 0; i < replacements; i++)
         replaced += daemon->ask("PUT", "/v1/policy", requests[size_t(i) % requests.size()]).status == 200;
     for (auto& reader : readers) {
         const Json told = reader->call("stop");
@@ -297,9 +298,9 @@ BOOST_FIXTURE_TEST_CASE(policies_are_replaced_a_thousand_times_under_eight_reade
         BOOST_TEST(is_all(reader->call("backing"), "arena"));
     }
     sampler.stop();
-    BOOST_TEST(replaced == kReplacements);
+    BOOST_TEST(replaced == replacements);
     BOOST_TEST(sampler.peak_bytes() <= kBudgetBytes);
     const Json now = policy();
-    BOOST_TEST(now["loads"] == kReplacements);
+    BOOST_TEST(now["loads"] == replacements);
     BOOST_TEST(now["ejections"] == 0u, now.dump());
 }

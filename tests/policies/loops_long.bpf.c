@@ -1,7 +1,7 @@
 /* Stays in one epoch for seconds: nothing can end it from outside, so nobody may wait for it. */
 #include "tierd.bpf.h"
 TIERD_POLICY("GPL");
-TIERD_KNOB(__u32, rounds, 1500); /* about 2 ms each */
+TIERD_KNOB(__u32, rounds, 800); /* about 2 ms each */
 __u64 turns;
 
 TIERD_HOOK(epoch)

@@ -88,7 +88,8 @@ void World::change(File& file) {
     file.generation++;
     file.identity.mtime_ns++;
     file.identity.ctime_ns++;
-    if (dice.chance(300)) file.identity.size_bytes -= dice.below(file.identity.size_bytes / 2);
+    if (dice.chance(300))
+        file.identity.size_bytes -= dice.below(std::max<uint64_t>(file.identity.size_bytes / 2, 1));
     say("{} changes: generation {}, {} bytes", file.path, file.generation, file.identity.size_bytes);
     bool told = dice.chance(800);
     for (auto& [watch, watched_file] : watches)
