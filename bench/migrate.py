@@ -16,7 +16,7 @@ In the guest, whose processors are emulated: what is there compares with what st
   kernel_move_pages_vs_memcpy   move_pages(2) alone on the same pages: what the kernel leaves to be had; _thp and _4k as above
   migrate_vs_move_pages ours beside that; _thp and _4k as above
   reader_slowdown       a reader of resident extents, by which factor it is slower while extents move at the default limit than in the
-                        slice of time before
+                        slice of time before, in which tierd is asked as often
   drain_1gib_guest_s    96 MiB of real pages drained from one node to another without a limit, as if they were 1 GiB
 """
 

@@ -106,11 +106,36 @@ class Traffic {
     std::thread thread_;
 };
 
+// While it lives, tierd is asked as often as Traffic asks, and moves nothing: what asking costs is not the moves'.
+class Asking {
+  public:
+    explicit Asking(const Scene& scene)
+        : thread_([this, &scene] {
+              while (!stop_) {
+                  scene.daemon.ask("GET", "/v1/tiers");
+                  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+              }
+          }) {}
+    ~Asking() {
+        stop_ = true;
+        thread_.join();
+    }
+
+  private:
+    std::atomic<bool> stop_{false};
+    std::thread thread_;
+};
+
+double read_still(Scene& scene) {
+    Asking asking(scene);
+    return scene.read_bytes_per_s();
+}
+
 void measure_readers() {
     Scene scene("");
     scene.read_bytes_per_s();
     for (int pair = 0; pair < kPairs; pair++) {
-        double still = scene.read_bytes_per_s();
+        double still = read_still(scene);
         uint64_t before = scene.daemon.counter("bytes_moved"), begun_ns = monotonic_ns();
         Traffic traffic(scene);
         double moving = scene.read_bytes_per_s();
