@@ -65,7 +65,7 @@ bool Lease::start(const unsigned char* card, uint64_t total_bytes) {
 }
 
 bool Lease::greet() {
-    sequence_ = came_down_ = 0;
+    sequence_ = came_down_ = 0;  // another tierd has heard nothing yet
     auto hello = make_message<wire::LeaseHello>(wire::Kind::lease_hello, ++sequence_);
     hello.pid = static_cast<uint32_t>(sys::call(SYS_getpid));
     ::memcpy(hello.card, card_, sizeof hello.card);

@@ -3,12 +3,11 @@
 // Owns:      a listening socket, one thread, the lease of one process.
 // Invariant: it speaks lib/session/wire.h; whatever the process wants, it is granted at once.
 // Callers:   the test's main thread; the object's own thread serves.
-// Fails:     as a requirement of Boost.Test from the constructor; while serving, a failure ends the lease.
+// Fails:     the constructor throws std::runtime_error; while serving, a failure ends the lease.
 #pragma once
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <atomic>
 #include <boost/test/unit_test.hpp>
@@ -18,18 +17,13 @@
 
 #include "lib/base/fd.h"
 #include "lib/session/packet.h"
+#include "tests/integration/listener.h"
 
 namespace tierd::itest {
 
 class FakeDesk {
   public:
-    explicit FakeDesk(const std::string& path) {
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
-        path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-        BOOST_REQUIRE(listener_);
-        BOOST_REQUIRE(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-        BOOST_REQUIRE(::listen(listener_.get(), 8) == 0);
+    explicit FakeDesk(const std::string& path) : listener_(listen_at(path)) {
         thread_ = std::thread([this] { run(); });
     }
     ~FakeDesk() {
@@ -90,7 +84,7 @@ class FakeDesk {
         (void)send_message(lease_.get(), grant);
     }
 
-    Fd listener_{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+    Fd listener_;
     std::atomic<bool> stop_{false};
     std::atomic<unsigned> wants_{0};
     std::atomic<uint64_t> lease_bytes_{0};

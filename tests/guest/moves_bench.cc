@@ -106,28 +106,14 @@ class Traffic {
     std::thread thread_;
 };
 
-// While it lives, tierd is asked as often as Traffic asks, and moves nothing: what asking costs is not the moves'.
-class Asking {
-  public:
-    explicit Asking(const Scene& scene)
-        : thread_([this, &scene] {
-              while (!stop_) {
-                  scene.daemon.ask("GET", "/v1/tiers");
-                  std::this_thread::sleep_for(std::chrono::milliseconds(100));
-              }
-          }) {}
-    ~Asking() {
-        stop_ = true;
-        thread_.join();
-    }
-
-  private:
-    std::atomic<bool> stop_{false};
-    std::thread thread_;
-};
-
+// Asks tierd as often as Traffic does, and moves nothing: what asking costs is not the moves'.
 double read_still(Scene& scene) {
-    Asking asking(scene);
+    std::jthread asking([&scene](std::stop_token stop) {
+        while (!stop.stop_requested()) {
+            scene.daemon.ask("GET", "/v1/tiers");
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        }
+    });
     return scene.read_bytes_per_s();
 }
 

@@ -6,7 +6,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
 #include "lib/session/packet.h"
+#include "tests/integration/listener.h"
 
 namespace tierd::itest {
 
@@ -32,16 +32,6 @@ Mapping map_shared(const Fd& fd, uint64_t length_bytes) {
     void* address = ::mmap(nullptr, length_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
     require(address != MAP_FAILED, "map a memfd");
     return Mapping(address, length_bytes);
-}
-
-Fd listen_at(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-    Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    require(::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0, "bind");
-    require(::listen(fd.get(), 8) == 0, "listen");
-    return fd;
 }
 
 }  // namespace

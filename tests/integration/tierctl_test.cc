@@ -5,7 +5,6 @@
 #include <pty.h>
 #include <spawn.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include <sstream>
 
 #include "daemon/api.h"
+#include "tests/integration/listener.h"
 #include "tests/unit/fake_control.h"
 
 using namespace tierd;
@@ -446,12 +446,7 @@ BOOST_AUTO_TEST_CASE(without_tierd_the_status_is_3_and_the_message_says_how_to_s
 
 BOOST_AUTO_TEST_CASE(what_is_not_tierd_on_the_socket_is_status_3) {
     Setup setup;
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strcpy(address.sun_path, setup.config.socket.c_str());
-    Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    BOOST_REQUIRE(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-    BOOST_REQUIRE(::listen(listener.get(), 8) == 0);
+    const Fd listener = itest::listen_at(setup.config.socket, SOCK_STREAM);
     for (const char* bytes :
          {"220 mail.example.org ESMTP\r\n", "", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"}) {
         std::thread stranger([&] {

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <boost/test/unit_test.hpp>
@@ -14,6 +13,7 @@
 #include <sstream>
 
 #include "tests/integration/harness.h"
+#include "tests/integration/listener.h"
 
 using namespace tierd;
 using namespace tierd::itest;
@@ -91,17 +91,6 @@ constexpr const char* kServeStubbornly = "trap '' TERM; echo 1 >&$fd; exec {fd}>
 
 void link_real_daemon(const Tree& tree) {
     fs::create_symlink(programs_dir() + "/bin/tierd", tree.dir.file("bin/tierd"));
-}
-
-// A session socket that listens and never accepts.
-Fd hostile_socket(const std::string& path) {
-    Fd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    BOOST_REQUIRE(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-    BOOST_REQUIRE(::listen(listener.get(), 1) == 0);
-    return listener;
 }
 
 }  // namespace
@@ -223,7 +212,7 @@ BOOST_FIXTURE_TEST_CASE(the_command_finds_tierd_in_its_environment, Tree) {
 BOOST_FIXTURE_TEST_CASE(a_socket_that_never_answers_is_passed_over_for_a_private_daemon, Tree) {
     stand_in(kServe);
     std::string path = dir.file("hostile.sock");
-    Fd listener = hostile_socket(path);
+    Fd listener = listen_at(path, SOCK_SEQPACKET, 1);  // and never accepts
     Ended ended = run({"--socket", path, "--", "sh", "-c", "echo $TIERD_SOCKET"});
     BOOST_TEST(ended.code() == 0);
     BOOST_TEST(ended.out.find("tierd-run-") != std::string::npos, ended.out);
