@@ -37,11 +37,12 @@ class Sizes:
     ratios: tuple
     wait_policies: tuple
     modes: bool        # llama.cpp's other ways to load too
+    settle: bool       # wait before past-RAM runs until the machine is quiet
 
 
-FULL = Sizes("2GiB", "4GiB", "6GiB", 3, 3, 48, 60, (1.33, 1.5, 2, 4), ("passive", "active"), True)
+FULL = Sizes("2GiB", "4GiB", "6GiB", 3, 3, 48, 60, (1.33, 1.5, 2, 4), ("passive", "active"), True, True)
 SHORT = dataclasses.replace(FULL, past_ram_runs=1, seconds=20, ratios=(1.33, 1.5, 2), wait_policies=("passive",))
-QUICK = Sizes("512MiB", "512MiB", "512MiB", 1, 1, 24, 5, (1.33, 1.5, 2), ("passive",), False)
+QUICK = Sizes("512MiB", "512MiB", "512MiB", 1, 1, 24, 5, (1.33, 1.5, 2), ("passive",), False, False)
 
 
 class Bench:

@@ -9,10 +9,12 @@ import os
 import pathlib
 import platform
 import subprocess
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 MADV_POPULATE_WRITE = 23  # Linux 5.14; Python has no name for it
+REPORTED = pathlib.Path("/sys/module/page_reporting/parameters/reported_kib")
 HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
 PACKAGES = ["xllamacpp", "safetensors", "numpy", "torch", "runai-model-streamer", "fastsafetensors"]
 
@@ -113,6 +115,20 @@ def warm_pool(size_bytes):
     with mmap.mmap(-1, size_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pool:
         pool.madvise(mmap.MADV_HUGEPAGE)
         pool.madvise(MADV_POPULATE_WRITE)
+
+
+def settle(quiet_s=4.5, most_s=60):
+    """Waits until a virtual machine's kernel has given its free memory back to the host: while it does, some two seconds
+    after gigabytes were freed, the disk answers ten times later. False where no such counter is kept: nobody can tell."""
+    if not REPORTED.exists():
+        return False
+    begin = changed = time.monotonic()
+    seen = REPORTED.read_text()
+    while time.monotonic() - changed < quiet_s and time.monotonic() - begin < most_s:
+        time.sleep(0.25)
+        if (now := REPORTED.read_text()) != seen:
+            seen, changed = now, time.monotonic()
+    return True
 
 
 class HugePagePool:

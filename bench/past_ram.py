@@ -77,6 +77,8 @@ class PastRam:
 
     def sample_disk(self):
         machine.drop_cache(self.path)
+        if self.bench.sizes.settle:
+            machine.settle()
         self.disk_rate = max(self.disk_rate, disk.bytes_per_s(self.path))
 
     def limit(self, ratio):
@@ -84,7 +86,8 @@ class PastRam:
 
     def prepare(self, ratio):
         machine.drop_cache(self.path)
-        self.bench.warm_pool(self.limit(ratio))
+        if not (self.bench.sizes.settle and machine.settle()):
+            self.bench.warm_pool(self.limit(ratio))
 
     def kernel(self, ratio, wait_policy, *options):
         self.prepare(ratio)

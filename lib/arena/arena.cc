@@ -14,6 +14,8 @@
 
 namespace tierd {
 
+static constexpr uint64_t kSmallPage = 4 * kKiB;
+
 const char* backing_name(Backing backing) noexcept {
     switch (backing) {
         case Backing::shmem_small:
@@ -44,13 +46,14 @@ static Result<Mapping> map_aligned(int fd, uint64_t length_bytes) {
     return reserved;
 }
 
-Result<Arena> Arena::adopt(Fd writable, Fd readonly, uint64_t length_bytes, Backing backing) {
+Result<Arena> Arena::adopt(Fd writable, Fd readonly, uint64_t length_bytes, Backing backing,
+                           bool makes_folios) {
     if (::ftruncate(writable.get(), static_cast<off_t>(length_bytes)) != 0) return os_error("size arena");
     auto mapping = map_aligned(writable.get(), length_bytes);
     if (!mapping) return std::unexpected(mapping.error());
     // A child of tierd (there should be none) must not keep weights alive.
     ::madvise(mapping->data(), length_bytes, MADV_DONTFORK);
-    return Arena(std::move(writable), std::move(readonly), std::move(*mapping), backing);
+    return Arena(std::move(writable), std::move(readonly), std::move(*mapping), backing, makes_folios);
 }
 
 uint64_t Arena::page_bytes() const {
@@ -73,6 +76,16 @@ void Arena::populate(uint64_t offset_bytes, uint64_t length_bytes) const {
     ::madvise(at(offset_bytes), length_bytes, MADV_POPULATE_WRITE);
 }
 
+void Arena::populate_folios(uint64_t offset_bytes, uint64_t length_bytes) const {
+    // The kernel puts no folio where a page of it is there already.
+    for (uint64_t end : {offset_bytes, offset_bytes + length_bytes - kSmallPage})
+        ::fallocate(writable_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(end), kSmallPage);
+    ::madvise(at(offset_bytes), length_bytes, MADV_HUGEPAGE);
+    populate(offset_bytes, length_bytes);
+    // Left as it was, khugepaged would make huge pages here, and fill what is absent with zeros.
+    ::madvise(at(offset_bytes), length_bytes, MADV_NOHUGEPAGE);
+}
+
 Result<void> Arena::store(uint64_t offset_bytes, const char* from, uint64_t length_bytes) const {
     ssize_t stored = ::pwrite(writable_.get(), from, length_bytes, static_cast<off_t>(offset_bytes));
     if (stored < 0) return os_error("store into the arena");
@@ -88,14 +101,13 @@ Result<void> Arena::release(uint64_t offset_bytes, uint64_t length_bytes) const 
 }
 
 Result<void> Arena::renew_page(uint64_t offset_bytes) const {
-    constexpr size_t kPage = 4 * kKiB;
-    std::array<char, kPage> bytes;
+    std::array<char, kSmallPage> bytes;
     auto at_byte = static_cast<off_t>(offset_bytes);
     if (::lseek(writable_.get(), at_byte, SEEK_DATA) != at_byte)
         return fail(Code::gone, "renew arena page", {}, "it is not in memory");
-    std::memcpy(bytes.data(), at(offset_bytes), kPage);
-    if (auto released = release(offset_bytes, kPage); !released) return released;
-    if (::pwrite(writable_.get(), bytes.data(), kPage, static_cast<off_t>(offset_bytes)) != kPage)
+    std::memcpy(bytes.data(), at(offset_bytes), kSmallPage);
+    if (auto released = release(offset_bytes, kSmallPage); !released) return released;
+    if (::pwrite(writable_.get(), bytes.data(), kSmallPage, static_cast<off_t>(offset_bytes)) != kSmallPage)
         return os_error("renew arena page");
     return {};
 }

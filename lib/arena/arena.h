@@ -26,13 +26,15 @@ class Arena {
   public:
     // Takes over a fresh, empty memory file. `writable` and `readonly` are descriptors of the same file.
     // `length_bytes` is a multiple of the page size. Errors: errno of ftruncate(2) or mmap(2).
-    static Result<Arena> adopt(Fd writable, Fd readonly, uint64_t length_bytes, Backing backing);
+    static Result<Arena> adopt(Fd writable, Fd readonly, uint64_t length_bytes, Backing backing,
+                               bool makes_folios = false);
 
     // Where tierd writes the bytes of `offset_bytes`. Valid for the arena's life.
     char* at(uint64_t offset_bytes) const { return mapping_.data() + offset_bytes; }
     uint64_t length_bytes() const { return mapping_.size_bytes(); }
     uint64_t page_bytes() const;  // what addresses of client mappings must be congruent to
     Backing backing() const { return backing_; }
+    bool makes_folios() const { return makes_folios_; }
     // "0:31:4711": the device and the inode by which maps of processes show it; empty where that can't be found out.
     std::string name() const;
     int readonly_fd() const { return readonly_.get(); }
@@ -49,6 +51,11 @@ class Arena {
     // Makes the range's memory before it is read into. madvise(2), MADV_POPULATE_WRITE; what it can't is made by the read.
     void populate(uint64_t offset_bytes, uint64_t length_bytes) const;
 
+    // The same of folios smaller than a huge page, as large as they fit, where makes_folios(). The first and the last page
+    // stay small: no folio reaches beyond the range, where it would bring its neighbours' memory, and the first page can be
+    // renewed cheaply. A multiple of the page size, two at least. Within one arena by one thread at a time.
+    void populate_folios(uint64_t offset_bytes, uint64_t length_bytes) const;
+
     // Puts bytes into the arena from a buffer. Errors: errno of pwrite(2); part of the range may then be written.
     Result<void> store(uint64_t offset_bytes, const char* from, uint64_t length_bytes) const;
 
@@ -57,7 +64,8 @@ class Arena {
     Result<void> release(uint64_t offset_bytes, uint64_t length_bytes) const;
 
     // Takes the page at `offset_bytes` out of every client's mapping and puts its bytes back: its next touch is
-    // a fault that UFFDIO_CONTINUE resolves. Not for hugetlb, and not for a part of a huge page. About 10 µs.
+    // a fault that UFFDIO_CONTINUE resolves. Not for hugetlb, and not for a part of a huge page. About 10 µs; more where it splits a
+    // folio.
     // Errors: gone where there is no page, which would be put back as zeros; errno, and the page may then be lost. Either way
     // the extent is no longer whole.
     Result<void> renew_page(uint64_t offset_bytes) const;
@@ -66,16 +74,18 @@ class Arena {
     uint64_t allocated_bytes() const;
 
   private:
-    Arena(Fd writable, Fd readonly, Mapping mapping, Backing backing)
+    Arena(Fd writable, Fd readonly, Mapping mapping, Backing backing, bool makes_folios)
         : writable_(std::move(writable)),
           readonly_(std::move(readonly)),
           mapping_(std::move(mapping)),
-          backing_(backing) {}
+          backing_(backing),
+          makes_folios_(makes_folios) {}
 
     Fd writable_;
     Fd readonly_;
     Mapping mapping_;
     Backing backing_;
+    bool makes_folios_;
 };
 
 }  // namespace tierd

@@ -200,7 +200,9 @@ bool Core::issue_read(ExtentId id) {
     Fill& fill = fills_[id];
     PreferNode prefer(preferred_node(table_[id].tier));
     // The kernel's own threads may issue the read, and know nothing of what this one prefers.
-    if (fill.bounce == nullptr && preferred_node(table_[id].tier) >= 0)
+    if (file.has_folios(id))
+        file.arena.populate_folios(file.offset_of(id), file.memory_of(id));
+    else if (fill.bounce == nullptr && preferred_node(table_[id].tier) >= 0)
         file.arena.populate(file.offset_of(id), file.memory_of(id));
     uint32_t parts = fill.bounce == nullptr ? 1 : (file.bytes_in(id) + kPartBytes - 1) / kPartBytes;
     fill.failure = 0;
@@ -221,6 +223,8 @@ bool Core::issue_read(ExtentId id) {
         }
         fill.parts++;
     }
+    // The disk works while the next extent's memory is made.
+    if (file.has_folios(id)) reader_->flush();
     return fill.parts > 0;
 }
 

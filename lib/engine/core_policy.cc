@@ -71,7 +71,7 @@ Refusal Core::watch_extent(ExtentId id) {
     WeightFile* file = owner_of(id);
     if (file == nullptr) return Refusal::unknown_extent;
     bool mapped = table_[id].state == TIERD_EXTENT_RESIDENT && (table_[id].flags & TIERD_EXTENT_MAPPED) != 0;
-    if (!mapped || !file->bounces(id)) return Refusal::not_mapped;
+    if (!mapped || !file->has_small_pages(id)) return Refusal::not_mapped;
     if (file->changed) return Refusal::changed;
     if (moves_.contains(id)) return Refusal::on_its_way;
     PreferNode prefer(preferred_node(table_[id].tier));

@@ -56,7 +56,7 @@ bool Core::map_hinted(Client& client, const Region& region, ExtentId id, const F
     bool huge = range.length_bytes == kHugePage && range.address % kHugePage == 0 && is_huge(id) &&
                 !moves_.contains(id) && !client.no_huge && client.memory != nullptr && make_waker(client);
     if (!huge) {
-        bool mapped = map_extent(client, region, id, fault.address, region.file->bounces(id));
+        bool mapped = map_extent(client, region, id, fault.address, region.file->has_small_pages(id));
         hint_budget_.waited(monotonic_ns() - arrived_ns);
         reader_waited(WaitKind::minor, arrived_ns);
         return mapped;
@@ -149,7 +149,7 @@ void Core::expose_some() {
     auto may = [&](ExtentId id) {
         const WeightFile* file = owner_of(id);
         return file != nullptr && file->calm && !moves_.contains(id) &&
-               (file->bounces(id) || (file->shows_touches && config_.sample_source == "hint"));
+               (file->has_small_pages(id) || (file->shows_touches && config_.sample_source == "hint"));
     };
     auto chosen = hint_chooser_.choose(table_.used(), heat_, hint_budget_.budget(), may);
     for (ExtentId id : chosen) {
@@ -165,7 +165,7 @@ bool Core::hint(ExtentId id) {
     WeightFile& file = file_of(id);
     uint64_t pages = file.memory_of(id) / kSmallPage;
     uint64_t page = file.offset_of(id) + random_() % pages * kSmallPage;
-    if (file.bounces(id)) {
+    if (file.has_small_pages(id)) {
         PreferNode prefer(preferred_node(table_[id].tier));
         if (file.arena.renew_page(page)) return true;
         start_eviction(id, true);  // no longer whole

@@ -93,12 +93,12 @@ Result<void> check(const EngineConfig& config) {
     return {};
 }
 
-// Where a raised limit of huge pages is remembered.
-std::string limit_note(const EngineConfig& config) {
+// Where changed settings of the system are remembered.
+std::string settings_note(const EngineConfig& config) {
     if (config.state_directory.empty()) return {};
     std::error_code ignored;
     std::filesystem::create_directories(config.state_directory, ignored);
-    return config.state_directory + "/huge_page_limit";
+    return config.state_directory + "/changed_settings";
 }
 
 class ThreadedEngine final : public Engine {
@@ -164,7 +164,7 @@ class ThreadedEngine final : public Engine {
         uint64_t deadline_ns = monotonic_ns() + patience_ms * kNsPerMs;
         mailbox_.post([deadline_ns](Core& core) { core.request_stop(deadline_ns); });
         thread_.join();
-        arenas_.restore_limit();
+        arenas_.restore_settings();
     }
 
     void add_notes(std::vector<std::string> notes) override {
@@ -632,7 +632,7 @@ class ThreadedEngine final : public Engine {
 }  // namespace
 
 ArenaStore Engine::open_arenas(const EngineConfig& config) {
-    return ArenaStore::discover(config.huge_pages, config.budget_bytes, limit_note(config));
+    return ArenaStore::discover(config.huge_pages, config.budget_bytes, settings_note(config));
 }
 
 Result<std::unique_ptr<Engine>> Engine::start(const EngineConfig& config) {

@@ -22,6 +22,9 @@
 
 namespace tierd {
 
+// Of smaller extents too much would stay in small pages.
+inline constexpr uint64_t kLeastInFolios = 256 * 1024;
+
 struct WeightFile {
     WeightFile(Origin origin_taken, Arena arena_taken)
         : origin(std::move(origin_taken)), arena(std::move(arena_taken)) {}
@@ -77,11 +80,17 @@ struct WeightFile {
         return static_cast<uint32_t>(std::min<uint64_t>(memory_of(id), size_bytes() - offset_of(id)));
     }
     ExtentId extent_at(uint64_t offset_bytes) const { return first_extent + layout.index_at(offset_bytes); }
-    // True when the extent gets small pages: then its bytes go through a buffer (bounce_buffers.h).
-    bool bounces(ExtentId id) const {
+    // True when a page of the extent can be taken out of its mappings without taking the whole.
+    bool has_small_pages(ExtentId id) const {
         if (arena.backing() == Backing::hugetlb) return false;
         return arena.backing() == Backing::shmem_small || memory_of(id) != layout.extent_bytes();
     }
+    // True when most of these are in folios of 32 KiB and more, read in place.
+    bool has_folios(ExtentId id) const {
+        return arena.makes_folios() && has_small_pages(id) && memory_of(id) >= kLeastInFolios;
+    }
+    // True when the extent's bytes go through a buffer (bounce_buffers.h).
+    bool bounces(ExtentId id) const { return has_small_pages(id) && !has_folios(id); }
 };
 
 // As policies are told of it.

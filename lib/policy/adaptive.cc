@@ -29,7 +29,11 @@ constexpr uint32_t kMissesMost = 64;       // counted of one extent
 // keep what no longer is.
 constexpr uint32_t kHalfLifeParts = 4;
 constexpr uint32_t kStayParts = 2;
-constexpr uint32_t kWatchedPart = 6;  // of the resident extents, those that are to go next
+// Watched are those that go within kWatchedEpochs if as much is read as lately, but no more than this part of what is
+// resident: each costs the engine a fault.
+constexpr double kWatchedEpochs = 32;
+constexpr uint32_t kWatchedPart = 6;
+constexpr double kFillsKept = 7.0 / 8;  // of the average of fills, each epoch
 constexpr uint32_t kSiblings = 32;
 constexpr uint32_t kPinnedLooks = 64;  // pinned extents looked at again in an epoch
 constexpr uint32_t kCutEpochs =
@@ -174,6 +178,7 @@ void AdaptivePolicy::filled(const PolicyView& view, ExtentId extent) {
         return;
     }
     note.touch_clock = std::max(model->clock, 1u);
+    model->fills++;
     file(view, *model, extent);
     if (model->mode == Mode::heat) sink_levels(*model);
 }
@@ -193,6 +198,8 @@ void AdaptivePolicy::epoch(const PolicyView& view, PolicyDecisions& out) {
         if (epochs_ % kCutEpochs == 0) model.cut -= (model.cut + 7) / 8;
     refresh_shares(view);
     for (auto& [slot, model] : models_) {
+        model.fills_an_epoch =
+            kFillsKept * model.fills_an_epoch + (1 - kFillsKept) * std::exchange(model.fills, 0);
         if (model.mode == Mode::heat) watch_coldest(view, model, out.watch);
         if (!model.silent) read_ahead_.go_on(view, slot, limits(view, model), out.read_ahead);
         ExtentLists::List pinned = model.lists + kPinned;
@@ -332,8 +339,14 @@ void AdaptivePolicy::sink_levels(const Model& model) {
     }
 }
 
+uint32_t AdaptivePolicy::soon_to_go(const Model& model) const {
+    uint64_t free_bytes = model.share_bytes - std::min(resident_bytes(model), model.share_bytes);
+    double going = kWatchedEpochs * model.fills_an_epoch - double(free_bytes / model.extent_bytes);
+    return static_cast<uint32_t>(std::clamp(going, 0.0, double(resident_extents(model) / kWatchedPart)));
+}
+
 void AdaptivePolicy::watch_coldest(const PolicyView& view, const Model& model, std::vector<ExtentId>& watch) {
-    uint32_t looks = resident_extents(model) / kWatchedPart;
+    uint32_t looks = soon_to_go(model);
     for (uint32_t kind = kLevel0; kind < kHeld; ++kind) {
         for (ExtentId extent = lists_.head(model.lists + kind); extent != kNoExtent;
              extent = lists_.next(extent)) {

@@ -85,13 +85,15 @@ class AdaptivePolicy final : public Policy {
         Mode mode = Mode::lru;
         uint64_t share_bytes = 0;
         uint64_t last_touch_ns = 0;
-        uint32_t clock = 0;        // touches seen
-        uint32_t mode_clock = 0;   // when the mode was chosen
-        uint32_t hold_below = 0;   // an extent is held when its key is less
-        uint32_t filed_below = 0;  // hold_below when the lists were last sorted out
-        uint32_t window = 0;       // extents of the share that are not for holding
-        uint32_t keep = 0;         // of these, the last touched that are not evicted
-        uint32_t cut = 0;          // held extents that demand took: the share holds less than it seems
+        uint32_t clock = 0;         // touches seen
+        uint32_t mode_clock = 0;    // when the mode was chosen
+        uint32_t hold_below = 0;    // an extent is held when its key is less
+        uint32_t filed_below = 0;   // hold_below when the lists were last sorted out
+        uint32_t window = 0;        // extents of the share that are not for holding
+        uint32_t keep = 0;          // of these, the last touched that are not evicted
+        uint32_t cut = 0;           // held extents that demand took: the share holds less than it seems
+        uint32_t fills = 0;         // in this epoch
+        double fills_an_epoch = 0;  // decayed
         bool silent = false;
     };
 
@@ -122,6 +124,7 @@ class AdaptivePolicy final : public Policy {
     static uint32_t level(const Note& note);
     void count_miss(const Model& model, Note& note) const;
     void sink_levels(const Model& model);
+    uint32_t soon_to_go(const Model& model) const;
     void watch_coldest(const PolicyView& view, const Model& model, std::vector<ExtentId>& watch);
     ReadAheadLimits limits(const PolicyView& view, const Model& model) const;
 

@@ -76,9 +76,11 @@ BOOST_FIXTURE_TEST_CASE(every_byte_is_right_where_all_fits, Scene) {
 }
 
 BOOST_FIXTURE_TEST_CASE(every_byte_is_right_while_slices_come_and_go_and_the_budget_holds, Scene) {
-    for (const char* policy : {"auto", "lru", "sweep"}) {
+    // In folios or, without huge pages, in small pages.
+    for (auto [policy, huge_pages] :
+         {std::pair{"auto", "thp"}, {"lru", "thp"}, {"sweep", "thp"}, {"auto", "off"}}) {
         drop_cache(path());
-        Daemon daemon(dir, {.budget = "96MiB", .options = {"--policy", policy}});
+        Daemon daemon(dir, {.budget = "96MiB", .options = {"--policy", policy, "--huge-pages", huge_pages}});
         ArenaSampler sampler(daemon.pid());
         const Json status = read(daemon, "",
                                  {from_header() + " threads=4",

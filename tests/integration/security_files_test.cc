@@ -184,34 +184,3 @@ BOOST_AUTO_TEST_CASE(the_control_sockets_group_and_nobody_else_may_use_it) {
     const AsNobody nobody;
     BOOST_TEST(daemon.get("/v1/status").contains("version"));
 }
-
-BOOST_AUTO_TEST_CASE(a_killed_tierd_leaves_the_pool_of_huge_pages_as_it_was) {
-    const char* kLimit = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages";
-    auto limit = [&] {
-        uint64_t pages = 0;
-        std::ifstream(kLimit) >> pages;
-        return pages;
-    };
-    if (access(kLimit, W_OK) != 0) skip_program("the limit of huge pages can't be set here");
-    const WorkDir dir;
-    const uint64_t before = limit();
-    const DaemonPlan huge{.budget = std::to_string((before + 100) * 2) + "MiB",
-                          .options = {"--huge-pages", "hugetlb"}};
-    {
-        Daemon daemon(dir, huge);
-        BOOST_TEST(limit() == before + 100);
-        daemon.send(SIGKILL);
-        daemon.wait();
-        BOOST_TEST(limit() == before + 100);
-    }
-    {
-        Daemon daemon(dir);  // of any kind
-        BOOST_TEST(limit() == before);
-    }
-    {
-        Daemon daemon(dir, huge);
-        BOOST_TEST(limit() == before + 100);
-        BOOST_TEST(daemon.stop() == 0);
-        BOOST_TEST(limit() == before);
-    }
-}

@@ -186,9 +186,10 @@ const char* backing_name(Backing) noexcept {
     return "simulated";
 }
 // `writable` carries nothing: the world is told of the arena by whoever makes it.
-Result<Arena> Arena::adopt(Fd writable, Fd readonly, uint64_t length_bytes, Backing backing) {
+Result<Arena> Arena::adopt(Fd writable, Fd readonly, uint64_t length_bytes, Backing backing,
+                           bool makes_folios) {
     return Arena(std::move(writable), std::move(readonly), reserve_addresses(length_bytes, kHugePage),
-                 backing);
+                 backing, makes_folios);
 }
 uint64_t Arena::page_bytes() const {
     return backing_ == Backing::hugetlb ? kHugePage : kCell;
@@ -212,6 +213,9 @@ void Arena::populate(uint64_t offset_bytes, uint64_t length_bytes) const {
     Memory& memory = w.memory_of(*this);
     for (uint64_t at = 0; at < length_bytes; at += kCell)
         w.make_present(memory, (offset_bytes + at) / kCell, w.preferred_node);
+}
+void Arena::populate_folios(uint64_t offset_bytes, uint64_t length_bytes) const {
+    populate(offset_bytes, length_bytes);
 }
 Result<void> Arena::store(uint64_t offset_bytes, const char* from, uint64_t length_bytes) const {
     World& w = world();

@@ -310,7 +310,8 @@ std::shared_ptr<WeightFile> Scenario::make_file(File& file) {
     Origin origin{
         .fd = std::move(fd), .direct = file.direct, .local_disk = file.local_disk, .identity = file.identity};
     uint64_t length = round_up(size, config_.extent_bytes);
-    auto arena = Arena::adopt(Fd(), Fd(), length, backing).value();
+    bool folios = backing == Backing::shmem_thp && dice_.chance(500);
+    auto arena = Arena::adopt(Fd(), Fd(), length, backing, folios).value();
     Memory memory{
         .file = &file, .generation = file.generation, .size_bytes = size, .backing = backing, .cells = {}};
     memory.cells.resize(length / kCell);

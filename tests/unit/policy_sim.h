@@ -32,6 +32,7 @@ struct Counters {
     uint64_t wait_ticks = 0;
     uint64_t bad_victims = 0;    // named, but pinned or not resident
     uint64_t fresh_victims = 0;  // named, although one of the last two touched
+    uint64_t watched = 0;        // asked for
     uint64_t guesses = 0;        // asked for
     uint64_t wasted = 0;         // read ahead and evicted untouched
     uint64_t most_asked = 0;     // the longest list of read-ahead
@@ -160,6 +161,7 @@ class Machine {
 
     void carry_out(const PolicyDecisions& decisions) {
         counters.most_asked = std::max<uint64_t>(counters.most_asked, decisions.read_ahead.size());
+        counters.watched += decisions.watch.size();
         for (ExtentId extent : decisions.watch)
             if (extent < rows_.size()) mapped_[extent] = 0;
         for (ExtentId extent : decisions.read_ahead) {

@@ -296,6 +296,16 @@ Counters serve_mixture(Policy& policy, const Moe& moe, const Trace& trace) {
 
 }  // namespace
 
+BOOST_AUTO_TEST_CASE(experts_are_watched_only_where_some_are_soon_to_go) {
+    Moe moe;
+    AdaptivePolicy policy(AdaptivePolicy::Choice::by_score);
+    const Trace token = moe.tokens(1, 0);
+    Trace same;
+    for (int i = 0; i < 400; ++i) same.insert(same.end(), token.begin(), token.end());
+    BOOST_TEST(serve_mixture(policy, moe, same).watched == 0u);
+    BOOST_TEST(serve_mixture(policy, moe, moe.tokens(400, 0)).watched > 0u);
+}
+
 BOOST_AUTO_TEST_CASE(experts_that_follow_others_are_read_while_the_layer_before_computes) {
     Moe moe{.dense = 16};
     Trace trace = succession_tokens(moe, 600, 0.95);

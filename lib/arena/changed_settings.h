@@ -1,0 +1,45 @@
+// changed_settings.h - settings of the whole system that tierd changes while it lives, and puts back when it goes.
+//
+// Owns:      what was changed, and the file that remembers it, locked while there is something to remember.
+// Invariant: the file is written before a setting is. Where somebody else has changed a setting meanwhile, his word stands.
+// Callers:   one thread at a time.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/base/fd.h"
+
+namespace tierd {
+
+class ChangedSettings {
+  public:
+    // `note` is the file that remembers; what a killed tierd left in it is put back here, unless another that lives holds
+    // it. Empty: nothing remembers.
+    explicit ChangedSettings(std::string note = {});
+    ~ChangedSettings();
+    ChangedSettings(ChangedSettings&&) noexcept = default;
+
+    // Writes `to` into a file below /sys/kernel/mm/. False: it can't be written; it is as it was.
+    bool change(const std::string& path, const std::string& to);
+    // False when a tierd that is killed would leave a change behind.
+    bool remembered() const { return changes_.empty() || note_; }
+    void restore();
+
+    // What a setting says: its line, or of a choice as in "always [never]" the one in brackets. Empty: there is none.
+    static std::string read(const std::string& path);
+
+  private:
+    struct Change {
+        std::string path, before, after;
+    };
+
+    bool open_note(int more_flags);
+    void write_note() const;
+
+    std::string note_path_;
+    Fd note_;
+    std::vector<Change> changes_;
+};
+
+}  // namespace tierd
