@@ -18,6 +18,7 @@ constexpr uint32_t kAtRandom = 128;      // score up to which it is not; between
 constexpr uint32_t kModeTouches = 64;    // touches that a mode is given before it may change
 constexpr uint32_t kKeep = 4;            // the last touched extents are still being read
 constexpr uint32_t kWindowPart = 32;     // the window is this part of the share ...
+constexpr uint32_t kStreamedPart = 16;   // ... at most this of what the share has no room for ...
 constexpr uint32_t kWindowLeast = 6;     // ... within these bounds, in extents
 constexpr uint32_t kWindowTiny = 4;      // but at most a quarter of the share, unless that is less than this
 constexpr uint32_t kWindowMost = 64;
@@ -245,7 +246,9 @@ void AdaptivePolicy::resize_hold(Model& model) const {
     auto share = static_cast<uint32_t>(std::min<uint64_t>(share_bytes / model.extent_bytes, UINT32_MAX));
     auto small_extents =
         static_cast<uint32_t>(std::min<uint64_t>(kWindowMostBytes / model.extent_bytes, UINT32_MAX));
-    uint32_t window = std::clamp(share / kWindowPart, kWindowLeast, std::max(kWindowMost, small_extents));
+    uint32_t streamed = model.extent_count - std::min(share, model.extent_count);
+    uint32_t window = std::min(share / kWindowPart, streamed / kStreamedPart);
+    window = std::clamp(window, kWindowLeast, std::max(kWindowMost, small_extents));
     window = std::min(window, std::max(kWindowTiny, share / 4));
     if (window != model.window) {
         model.window = window;
