@@ -37,7 +37,7 @@ class Sizes:
     ratios: tuple
     wait_policies: tuple
     modes: bool        # llama.cpp's other ways to load too
-    settle: bool       # wait before past-RAM runs until the machine is quiet
+    settle: bool       # wait before each run until the machine is quiet
 
 
 FULL = Sizes("2GiB", "4GiB", "6GiB", 3, 3, 48, 60, (1.33, 1.5, 2, 4), ("passive", "active"), True, True)
@@ -73,7 +73,15 @@ class Bench:
         machine.drop_cache(path)
 
     def warm_pool(self, size_bytes):
+        """Memory that the host has given already, for the next two seconds."""
+        if self.sizes.settle:
+            machine.settle()
         machine.warm_pool(size_bytes)
+
+    def settle(self, size_bytes):
+        """Memory that nobody gives back meanwhile, for runs that are longer."""
+        if not (self.sizes.settle and machine.settle()):
+            machine.warm_pool(size_bytes)
 
     def tierd(self, cgroup, budget_bytes, huge_pages="thp"):
         # Not "auto": which pages that takes depends on what others left in the machine's pool of huge pages.

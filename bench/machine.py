@@ -117,8 +117,8 @@ def warm_pool(size_bytes):
         pool.madvise(MADV_POPULATE_WRITE)
 
 
-def settle(quiet_s=4.5, most_s=60):
-    """Waits until a virtual machine's kernel has given its free memory back to the host: while it does, some two seconds
+def settle(quiet_s=2.6, most_s=60):
+    """Waits until a virtual machine's kernel has given its free memory back to the host: while it does, in passes two seconds apart
     after gigabytes were freed, the disk answers ten times later. False where no such counter is kept: nobody can tell."""
     if not REPORTED.exists():
         return False

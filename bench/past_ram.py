@@ -86,8 +86,7 @@ class PastRam:
 
     def prepare(self, ratio):
         machine.drop_cache(self.path)
-        if not (self.bench.sizes.settle and machine.settle()):
-            self.bench.warm_pool(self.limit(ratio))
+        self.bench.settle(self.limit(ratio))
 
     def kernel(self, ratio, wait_policy, *options):
         self.prepare(ratio)

@@ -29,14 +29,14 @@ class Resident:
         self.runs.setdefault(name, []).append(record)
 
     def kernel(self):
-        self.bench.warm_pool(self.bytes + GIB)
+        self.bench.settle(self.bytes + GIB)
         machine.fill_cache(self.path)
         with cgroup(self.bytes + 4 * GIB) as group:
             self.note("mmap", self.bench.run(self.command(), group))
 
     def served(self, pages):
         self.bench.cold(self.path)
-        self.bench.warm_pool(self.bytes + GIB)
+        self.bench.settle(self.bytes + GIB)
         with cgroup(2 * self.bytes + 4 * GIB) as group, \
                 self.bench.tierd(group, self.bytes + GIB // 4, PAGES[pages]) as tierd:
             # Touched by a mapping that can't be written: what tierd loads by itself never gets hugetlb pages.
