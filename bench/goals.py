@@ -7,7 +7,7 @@ when it is held back.
 import rows
 
 # Figures without a source of their own are those of docs/results/faults.md.
-DISK = "the kernel's mapping reads at 0.9 of what fio gives (2.45 of 2.73 GB/s)"
+DISK = "the kernel's mapping reads at 0.97 of what fio gives (2.52 of 2.58 GB/s)"
 DENSE = "the bound's two rates can't be had at once: while both processors compute and the disk reads, the host stops the whole machine for 29 % of the time (faults.md)"
 EXPERTS = ("the bound reads what a clairvoyant would, while it computes; which experts come next shows when they are touched, so reading comes after computing, and LRU with "
            "perfect sight would read as much as tierd does; a slice costs 0.5 ms of a processor besides (faults.md)")
