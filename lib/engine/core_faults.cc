@@ -140,7 +140,10 @@ void Core::map_some_ahead() {
         if (task.not_before_ns > monotonic_ns()) return;
         Client* client = find_client(task.client);
         auto file = files_.find(task.file);
-        if (client == nullptr || file == files_.end() || task.next >= task.end || !everything_fits()) {
+        // Of a changed file nothing is mapped any more: its sessions may be going back to the kernel's mapping.
+        bool over = client == nullptr || file == files_.end() || file->second->changed ||
+                    task.next >= task.end || !everything_fits();
+        if (over) {
             map_ahead_.pop_front();
             continue;
         }
