@@ -72,15 +72,18 @@ class Bench:
     def cold(self, path):
         machine.drop_cache(path)
 
+    def quiet(self):
+        """Waits until the machine is quiet. False where that is not asked for, or can't be told."""
+        return self.sizes.settle and machine.settle()
+
     def warm_pool(self, size_bytes):
         """Memory that the host has given already, for the next two seconds."""
-        if self.sizes.settle:
-            machine.settle()
+        self.quiet()
         machine.warm_pool(size_bytes)
 
     def settle(self, size_bytes):
         """Memory that nobody gives back meanwhile, for runs that are longer."""
-        if not (self.sizes.settle and machine.settle()):
+        if not self.quiet():
             machine.warm_pool(size_bytes)
 
     def tierd(self, cgroup, budget_bytes, huge_pages="thp"):

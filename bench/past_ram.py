@@ -77,8 +77,7 @@ class PastRam:
 
     def sample_disk(self):
         machine.drop_cache(self.path)
-        if self.bench.sizes.settle:
-            machine.settle()
+        self.bench.quiet()
         self.disk_rate = max(self.disk_rate, disk.bytes_per_s(self.path))
 
     def limit(self, ratio):

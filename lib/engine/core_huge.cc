@@ -26,8 +26,8 @@ constexpr uint64_t kMostAtOnce = 32 * kHugePage;  // about a millisecond, for wh
 void Core::wish_huge(Client& client, const Region& region, ExtentId id, AddressRange range) {
     const Arena& arena = region.file->arena;
     bool fits = range.length_bytes == kHugePage && range.address % kHugePage == 0;
-    if (fits && arena.backing() == Backing::shmem_thp && !region.file->has_small_pages(id) && !client.no_huge &&
-        everything_fits())
+    if (fits && arena.backing() == Backing::shmem_thp && !region.file->has_small_pages(id) &&
+        !client.no_huge && everything_fits())
         huge_wishes_.push_back({client.number, range.address});
 }
 
@@ -39,8 +39,8 @@ AddressRange Core::huge_range(const HugeWish& wish) {
     WeightFile& file = *region->file;
     ExtentId id = file.extent_at(region->offset_bytes + (wish.address - region->address));
     AddressRange range = range_of(*region, id);
-    bool stands = range.address == wish.address && range.length_bytes == kHugePage && !file.has_small_pages(id) &&
-                  table_[id].state == TIERD_EXTENT_RESIDENT;
+    bool stands = range.address == wish.address && range.length_bytes == kHugePage &&
+                  !file.has_small_pages(id) && table_[id].state == TIERD_EXTENT_RESIDENT;
     return stands ? range : AddressRange{};
 }
 

@@ -342,9 +342,14 @@ void AdaptivePolicy::sink_levels(const Model& model) {
     }
 }
 
-uint32_t AdaptivePolicy::soon_to_go(const Model& model) const {
+// What the share still has room for.
+uint64_t AdaptivePolicy::free_extents(const Model& model) const {
     uint64_t free_bytes = model.share_bytes - std::min(resident_bytes(model), model.share_bytes);
-    double going = kWatchedEpochs * model.fills_an_epoch - double(free_bytes / model.extent_bytes);
+    return free_bytes / model.extent_bytes;
+}
+
+uint32_t AdaptivePolicy::soon_to_go(const Model& model) const {
+    double going = kWatchedEpochs * model.fills_an_epoch - double(free_extents(model));
     return static_cast<uint32_t>(std::clamp(going, 0.0, double(resident_extents(model) / kWatchedPart)));
 }
 
@@ -363,9 +368,7 @@ void AdaptivePolicy::watch_coldest(const PolicyView& view, const Model& model, s
 }
 
 ReadAheadLimits AdaptivePolicy::limits(const PolicyView& view, const Model& model) const {
-    uint64_t resident = resident_bytes(model);
-    uint64_t free_bytes = model.share_bytes - std::min(resident, model.share_bytes);
-    auto free = static_cast<uint32_t>(std::min<uint64_t>(free_bytes / model.extent_bytes, kMaxReadAhead));
+    auto free = static_cast<uint32_t>(std::min<uint64_t>(free_extents(model), kMaxReadAhead));
     // In the window are also those just touched and, where it is large enough, a few that demand may take at
     // once.
     uint32_t spare = std::min(model.keep + std::min(model.window / 8 + 1, 4u), model.window - 1);

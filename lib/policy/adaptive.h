@@ -124,6 +124,7 @@ class AdaptivePolicy final : public Policy {
     static uint32_t level(const Note& note);
     void count_miss(const Model& model, Note& note) const;
     void sink_levels(const Model& model);
+    uint64_t free_extents(const Model& model) const;
     uint32_t soon_to_go(const Model& model) const;
     void watch_coldest(const PolicyView& view, const Model& model, std::vector<ExtentId>& watch);
     ReadAheadLimits limits(const PolicyView& view, const Model& model) const;
