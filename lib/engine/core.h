@@ -232,7 +232,9 @@ class Core {
     // core_faults.cc
     void serve_faults(Client& client);
     void handle_fault(Client& client, const Fault& fault);
-    void note_touch(WeightFile& file, ExtentId id, Touch touch);
+    // `foreseen`: nobody has touched it yet. Such a touch asks for no reading: what it would ask for foresees more touches, and
+    // where not all of it fits they would evict and read each other for ever.
+    void note_touch(WeightFile& file, ExtentId id, Touch touch, bool foreseen = false);
     bool map_extent(Client& client, const Region& region, ExtentId id, uint64_t touched,
                     bool page_only = false);
     void map_for_all(WeightFile& file, ExtentId id);

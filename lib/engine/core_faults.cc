@@ -71,11 +71,12 @@ void Core::handle_fault(Client& client, const Fault& fault) {
     note_touch(file, id, Touch::missing);
 }
 
-void Core::note_touch(WeightFile& file, ExtentId id, Touch touch) {
+void Core::note_touch(WeightFile& file, ExtentId id, Touch touch, bool foreseen) {
     tierd_extent& row = table_[id];
     uint64_t now = monotonic_ns();
     decisions_.clear();
     policy_->fault(view(), id, touch, decisions_);
+    if (foreseen) decisions_.read_ahead.clear();
     count_touch(id, now);
     row.last_touch_ns = now;
     file.last_touch_ns = now;

@@ -330,7 +330,7 @@ void Core::publish(ExtentId id) {
     bool spared = reason != FillReason::demand && !is_signal && everything_fits();
     if (row.state != TIERD_EXTENT_RESIDENT || (!certain && !spared)) return;
     map_for_all(file, id);
-    if (certain) note_touch(file, id, Touch::minor);
+    if (certain) note_touch(file, id, Touch::minor, true);
 }
 
 // Answers everybody who waits for a resident extent.

@@ -16,12 +16,13 @@ namespace {
 constexpr uint64_t kSeed = 23;
 constexpr uint64_t kHeaderBytes = 64 * kKiB;
 constexpr uint64_t kSliceBytes = 1088 * kKiB + 96;  // seldom begins at a page
-constexpr uint32_t kLayers = 4, kExperts = 24;
+constexpr uint32_t kLayers = 4;
 constexpr uint64_t kDenseBytes = 5 * kMiB + 64;  // of a layer
 
 // A safetensors header over the pattern, so that every other byte can be judged.
 struct Mixture {
-    Mixture() {
+    explicit Mixture(uint32_t experts = 24,
+                     const std::vector<std::string>& parts = {"gate_proj", "up_proj", "down_proj"}) {
         Json header;
         uint64_t at = 0;
         auto add = [&](const std::string& name, uint64_t tensor_bytes) {
@@ -32,8 +33,8 @@ struct Mixture {
         for (uint32_t layer = 0; layer < kLayers; layer++) {
             const std::string block = "model.layers." + std::to_string(layer) + ".";
             add(block + "self_attn.q_proj.weight", kDenseBytes);
-            for (uint32_t expert = 0; expert < kExperts; expert++)
-                for (const char* part : {"gate_proj", "up_proj", "down_proj"})
+            for (uint32_t expert = 0; expert < experts; expert++)
+                for (const std::string& part : parts)
                     add(block + "mlp.experts." + std::to_string(expert) + "." + part + ".weight",
                         kSliceBytes);
         }
@@ -52,6 +53,7 @@ struct Mixture {
 };
 
 struct Scene : Mixture {
+    using Mixture::Mixture;
     Json read(const Daemon& daemon, const std::string& flags, const std::vector<std::string>& ways) {
         ReaderProcess reader(dir, {.socket = daemon.socket()});
         reader.call("map path=" + path() + " " + flags);
@@ -113,6 +115,30 @@ BOOST_FIXTURE_TEST_CASE(a_touched_slice_brings_its_expert_and_nothing_else, Scen
         const uint64_t now_bytes = daemon.counter("bytes_read");
         BOOST_TEST(now_bytes - read_bytes <= most);
         read_bytes = now_bytes;
+    }
+}
+
+BOOST_AUTO_TEST_CASE(an_expert_larger_than_memory_is_not_read_round_and_round) {
+    std::vector<std::string> parts;
+    for (int part = 0; part < 24; part++) parts.push_back("part" + std::to_string(part));
+    Mixture mixture(1, parts);
+    for (const char* policy : {"auto", "lru", "sweep"}) {
+        drop_cache(mixture.path());
+        Daemon daemon(mixture.dir, {.budget = "16MiB", .options = {"--policy", policy}});
+        ReaderProcess reader(mixture.dir, {.socket = daemon.socket()});
+        reader.call("map path=" + mixture.path());
+        const Json told =
+            reader.call("verify seed=" + std::to_string(kSeed) + " length=4096 from=" +
+                        std::to_string(kHeaderBytes + round_up(kDenseBytes + kSliceBytes / 2, 4 * kKiB)));
+        BOOST_TEST(all_right(told), told.dump());
+        // Each part of it at most once for one touch, and then there is rest.
+        uint64_t read_bytes = 0;
+        BOOST_TEST(comes_true([&] {
+            const uint64_t before_bytes = std::exchange(read_bytes, daemon.counter("bytes_read"));
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            return read_bytes > 0 && read_bytes == before_bytes;
+        }));
+        BOOST_TEST(read_bytes <= round_up(mixture.bytes, 2 * kMiB), policy);
     }
 }
 
