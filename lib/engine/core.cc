@@ -89,8 +89,9 @@ void Core::run() {
 bool Core::turn() {
     wait_for_events();
     if (monotonic_ns() >= next_epoch_ns_) on_epoch();
-    map_some_ahead();
     pump();
+    map_one_filled();
+    map_some_ahead();
     if (overslept()) {
         spdlog::warn(
             "this thread stood still past the deadline: every session goes on with the kernel's mapping");
@@ -121,7 +122,8 @@ void Core::wait_for_events() {
     uint64_t now = monotonic_ns();
     int timeout_ms = 0;
     uint64_t next_ns = map_ahead_.empty() ? next_epoch_ns_ : map_ahead_.front().not_before_ns;
-    if (next_ns > now) timeout_ms = static_cast<int>((next_ns - now) / kNsPerMs) + 1;
+    bool more = may_read_more_ || !unmapped_.empty();
+    if (next_ns > now && !more) timeout_ms = static_cast<int>((next_ns - now) / kNsPerMs) + 1;
     for (uint64_t what : readiness_.wait(std::min(timeout_ms, 100))) on_event(what);
 }
 

@@ -246,7 +246,8 @@ class Core {
     // core_fills.cc
     void want(ExtentId id, Client& client, uint64_t address, uint64_t arrived_ns);
     void pump();
-    void pump_preloads();
+    bool read_one_ahead();
+    bool pump_preload(Job& job);
     Started start_fill(ExtentId id, FillReason reason);
     bool free_huge_page();
     bool issue_read(ExtentId id);
@@ -258,6 +259,7 @@ class Core {
     Fill end_fill(ExtentId id);
     void fill_seams(ExtentId id, FillReason reason);
     void publish(ExtentId id);
+    void map_one_filled();
     void fail_fill(ExtentId id, const std::string& why);
     void abandon_fill(ExtentId id, FallBackReason reason);
     void settle_waiters(ExtentId id, uint64_t started_ns, uint64_t read_ns);
@@ -419,6 +421,8 @@ class Core {
     std::deque<ExtentId> ahead_;
     std::deque<ExtentId> guesses_;    // read ahead when nothing surer is to be read
     std::deque<ExtentId> will_need_;  // advised by clients; only ever fills memory that is free
+    bool may_read_more_ = false;      // ahead, in the next round
+    std::deque<ExtentId> unmapped_;   // filled, and to be mapped though nobody waits
     std::deque<MapAhead> map_ahead_;
     std::deque<HugeWish> huge_wishes_;
     bool huge_under_way_ = false;

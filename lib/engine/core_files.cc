@@ -74,6 +74,8 @@ Result<std::shared_ptr<WeightFile>> Core::adopt_file(std::shared_ptr<WeightFile>
         table_.give_back(*rows, file->extent_count);
         return std::unexpected(registered.error());
     }
+    // Whoever opened it has read its header, and is about to read more.
+    last_read_ns_ = monotonic_ns();
     file->number = next_file_++;
     file->first_extent = *rows;
     file->reader_file = *registered;

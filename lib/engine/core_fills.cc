@@ -64,19 +64,26 @@ void Core::pump() {
         started = true;
     }
     if (started && demand_.empty()) keep_watermark();
-    if (demand_.empty()) {
-        while (!ahead_.empty() && local_reads() < config_.io_depth &&
-               pump_one(ahead_, FillReason::read_ahead)) {
-        }
-        while (!guesses_.empty() && ahead_.empty() && local_reads() < config_.io_depth &&
-               pump_one(guesses_, FillReason::guess)) {
-        }
-        pump_preloads();
-        while (!will_need_.empty() && local_reads() < config_.io_depth && ahead_.empty() &&
-               tiers_.free_bytes() >= config_.extent_bytes && pump_one(will_need_, FillReason::preload)) {
-        }
-    }
+    may_read_more_ = demand_.empty() && read_one_ahead();
     reader_->flush();
+}
+
+// Starts one of the reads that nobody waits for; the memory of a few takes longer to make than a touch should wait.
+// False: there is none to start now.
+bool Core::read_one_ahead() {
+    const uint32_t before = reads_in_flight_;
+    auto none_yet = [&] { return reads_in_flight_ == before && local_reads() < config_.io_depth; };
+    while (none_yet() && !ahead_.empty() && pump_one(ahead_, FillReason::read_ahead)) {
+    }
+    while (none_yet() && !guesses_.empty() && ahead_.empty() && pump_one(guesses_, FillReason::guess)) {
+    }
+    for (auto& [number, job] : jobs_)
+        while (none_yet() && !job.queue.empty() && pump_preload(job)) {
+        }
+    while (none_yet() && !will_need_.empty() && ahead_.empty() &&
+           tiers_.free_bytes() >= config_.extent_bytes && pump_one(will_need_, FillReason::preload)) {
+    }
+    return reads_in_flight_ > before;
 }
 
 uint64_t Core::queued_demand_bytes() {
@@ -116,16 +123,14 @@ bool Core::pump_one(std::deque<ExtentId>& queue, FillReason reason, bool patient
     return true;
 }
 
-void Core::pump_preloads() {
-    for (auto& [number, job] : jobs_) {
-        while (!job.queue.empty() && local_reads() < config_.io_depth) {
-            size_t before = job.queue.size();
-            if (pump_one(job.queue, FillReason::preload, true)) continue;
-            if (!job.queue.empty()) break;  // memory is on its way, or other reads of the file are
-            job.status.error = fmt::format(
-                "the budget is full: {} extents were not read; evict something or raise the budget", before);
-        }
-    }
+// False: memory is on its way, or other reads of the file are, or there is none to be had.
+bool Core::pump_preload(Job& job) {
+    size_t before = job.queue.size();
+    if (pump_one(job.queue, FillReason::preload, true)) return true;
+    if (job.queue.empty())
+        job.status.error = fmt::format(
+            "the budget is full: {} extents were not read; evict something or raise the budget", before);
+    return false;
 }
 
 // False where a file system that may hang has as much of what all share as it may have. One read may always be tried: whoever
@@ -224,7 +229,7 @@ bool Core::issue_read(ExtentId id) {
         fill.parts++;
     }
     // The disk works while the next extent's memory is made.
-    if (file.has_folios(id)) reader_->flush();
+    if (fill.bounce == nullptr) reader_->flush();
     return fill.parts > 0;
 }
 
@@ -329,8 +334,19 @@ void Core::publish(ExtentId id) {
     bool certain = reason == FillReason::read_ahead && slice && !awaited;
     bool spared = reason != FillReason::demand && !is_signal && everything_fits();
     if (row.state != TIERD_EXTENT_RESIDENT || (!certain && !spared)) return;
-    map_for_all(file, id);
+    unmapped_.push_back(id);
     if (certain) note_touch(file, id, Touch::minor, true);
+}
+
+// Maps one of those that were filled and are to be mapped ahead of their touch: between the reads, since to map an extent takes
+// as long as a quarter of its reading.
+void Core::map_one_filled() {
+    if (unmapped_.empty()) return;
+    ExtentId id = unmapped_.front();
+    unmapped_.pop_front();
+    WeightFile* file = owner_of(id);
+    bool stands = file != nullptr && !file->changed && table_[id].state == TIERD_EXTENT_RESIDENT;
+    if (stands && !heat_.hinted(id)) map_for_all(*file, id);
 }
 
 // Answers everybody who waits for a resident extent.
