@@ -232,8 +232,8 @@ class Core {
     // core_faults.cc
     void serve_faults(Client& client);
     void handle_fault(Client& client, const Fault& fault);
-    // `foreseen`: nobody has touched it yet. Such a touch asks for no reading: what it would ask for foresees more touches, and
-    // where not all of it fits they would evict and read each other for ever.
+    // `foreseen`: nobody has touched it yet. Such a touch brings no other slices of its expert: each would foresee one more
+    // touch, and where not all of them fit they would evict and read each other for ever.
     void note_touch(WeightFile& file, ExtentId id, Touch touch, bool foreseen = false);
     bool map_extent(Client& client, const Region& region, ExtentId id, uint64_t touched,
                     bool page_only = false);
@@ -431,7 +431,7 @@ class Core {
     FallBackCounts fall_backs_{};
     SlowFault slowest_;
     uint32_t reads_in_flight_ = 0;
-    uint64_t last_read_ns_ = 0;  // the start of the last one
+    uint64_t last_read_ns_ = 0;  // the start of the last one; that of a header counts
     uint32_t remote_reads_ = 0;  // of these, from file systems that may hang
     std::deque<ExtentId> held_;  // wanted of such files, until another of their reads has ended
     uint64_t evicting_bytes_ = 0;

@@ -10,7 +10,7 @@
 namespace tierd {
 namespace {
 
-// One read holds the whole header of most files without a tokenizer; the window then slides, because bringing
+// Two reads hold the whole header of most files without a tokenizer; the window then slides, because bringing
 // 6 MiB of fresh memory in costs several times more than reading them (Gemma 3's header: 5 ms against 1).
 constexpr uint64_t kWindowBytes = 256 << 10;
 // The first read is small: many headers end there, and the beginning is what the engine has just read itself.

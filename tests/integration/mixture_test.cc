@@ -53,7 +53,6 @@ struct Mixture {
 };
 
 struct Scene : Mixture {
-    using Mixture::Mixture;
     Json read(const Daemon& daemon, const std::string& flags, const std::vector<std::string>& ways) {
         ReaderProcess reader(dir, {.socket = daemon.socket()});
         reader.call("map path=" + path() + " " + flags);
