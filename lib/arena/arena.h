@@ -11,16 +11,10 @@
 #include <cstdint>
 #include <string>
 
+#include "lib/arena/backing.h"
 #include "lib/base/fd.h"
 
 namespace tierd {
-
-enum class Backing : uint8_t {
-    shmem_small,  // 4 KiB pages
-    shmem_thp,    // transparent huge pages, where memory is not too fragmented
-    hugetlb,      // 2 MiB pages from the hugetlb pool; only for mappings that can't be written
-};
-const char* backing_name(Backing backing) noexcept;  // "shmem 4k", "shmem thp", "hugetlb 2m"
 
 class Arena {
   public:

@@ -143,17 +143,17 @@ class ThreadedEngine final : public Engine {
                                  .heartbeat = heartbeat_.page(),
                                  .mailbox = &mailbox_,
                                  .evictor = &evictor_,
-                                 .memory = &memory_,
+                                 .state_thread = &memory_,
                                  .state = state_,
                                  .leases = leases_.get(),
                                  .grow_policy = [this] { grow_policy(); }});
-        core_->add_notes(arenas_.notes());
-        core_->add_notes(notes_);
+        core_->admin.add_notes(arenas_.notes());
+        core_->admin.add_notes(notes_);
         choose_source();
         open_disks();
         thread_ = std::thread([this] {
             name_this_thread("tierd-engine");
-            core_->run();
+            core_->loop.run();
         });
         load_configured_policy();
         return {};
@@ -162,13 +162,13 @@ class ThreadedEngine final : public Engine {
     void stop(uint32_t patience_ms) override {
         if (!thread_.joinable()) return;
         uint64_t deadline_ns = monotonic_ns() + patience_ms * kNsPerMs;
-        mailbox_.post([deadline_ns](Core& core) { core.request_stop(deadline_ns); });
+        mailbox_.post([deadline_ns](Core& core) { core.loop.request_stop(deadline_ns); });
         thread_.join();
         arenas_.restore_settings();
     }
 
     void add_notes(std::vector<std::string> notes) override {
-        mailbox_.post([notes = std::move(notes)](Core& core) { core.add_notes(notes); });
+        mailbox_.post([notes = std::move(notes)](Core& core) { core.admin.add_notes(notes); });
     }
 
     // --- SessionHandler
@@ -177,7 +177,7 @@ class ThreadedEngine final : public Engine {
         auto shared = std::make_shared<Fd>(std::move(notice));
         return ask<Result<uint64_t>>(
             [peer, shared, command = command_of(peer.pid), cgroup = cgroup_of(peer.pid)](Core& core) {
-                return core.open_client(peer, std::move(*shared), command, cgroup);
+                return core.loop.open_session(peer, std::move(*shared), command, cgroup);
             });
     }
 
@@ -188,7 +188,7 @@ class ThreadedEngine final : public Engine {
             return fail(Code::unsupported, "map for writing", request.path,
                         "its arena has hugetlb pages, which would lose private writes");
         auto attached = ask<Result<void>>(
-            [session, file = *file](Core& core) { return core.attach_client(session, file); });
+            [session, file = *file](Core& core) { return core.sessions.attach(session, file); });
         if (!attached) return std::unexpected(attached.error());
         Fd arena(::fcntl((*file)->arena.readonly_fd(), F_DUPFD_CLOEXEC, 0));
         if (!arena) return os_error("duplicate arena descriptor");
@@ -203,21 +203,24 @@ class ThreadedEngine final : public Engine {
     Result<void> map(uint64_t session, const RegionRequest& region, Fd userfaultfd) override {
         auto shared = std::make_shared<Fd>(std::move(userfaultfd));
         return ask<Result<void>>([session, region, shared](Core& core) {
-            return core.map_region(session, region, std::move(*shared));
+            return core.loop.map(session, region, std::move(*shared));
         });
     }
     Result<void> unmap(uint64_t session, uint64_t address, uint64_t length_bytes) override {
         return ask<Result<void>>(
-            [=](Core& core) { return core.unmap_region(session, address, length_bytes); });
+            [=](Core& core) { return core.sessions.unmap(session, address, length_bytes); });
     }
     Result<void> will_need(uint64_t session, uint64_t address, uint64_t length_bytes) override {
-        return ask<Result<void>>([=](Core& core) { return core.will_need(session, address, length_bytes); });
+        return ask<Result<void>>([=](Core& core) -> Result<void> {
+            core.sessions.advise(session, address, length_bytes);
+            return {};
+        });
     }
     void fallen_back(uint64_t session, uint32_t sequence, int status) override {
-        mailbox_.post([=](Core& core) { core.fallen_back(session, sequence, status); });
+        mailbox_.post([=](Core& core) { core.sessions.on_fallen_back(session, sequence, status); });
     }
     void close_session(uint64_t session) override {
-        mailbox_.post([=](Core& core) { core.close_client(session); });
+        mailbox_.post([=](Core& core) { core.sessions.close(session); });
     }
     void lease(Fd channel, const Peer& peer, const LeaseRequest& request) override {
         leases_->adopt(std::move(channel), {peer.pid, peer.uid, command_of(peer.pid), cgroup_of(peer.pid)},
@@ -227,22 +230,22 @@ class ThreadedEngine final : public Engine {
 
     // --- Control
     Result<EngineStatus> status() override {
-        auto status = ask<Result<EngineStatus>>([](Core& core) { return core.status(); });
+        auto status = ask<Result<EngineStatus>>([](Core& core) { return core.admin.status(); });
         if (!status) return status;
         for (size_t i = 0; i < kDenials; i++) status->refusals.push_back({kDenialNames[i], refusals_[i]});
         return status;
     }
     Result<std::vector<ModelStatus>> models() override {
-        return ask<Result<std::vector<ModelStatus>>>([](Core& core) { return core.models(); });
+        return ask<Result<std::vector<ModelStatus>>>([](Core& core) { return core.admin.models(); });
     }
     Result<std::vector<SessionStatus>> sessions() override {
-        auto list = ask<Result<std::vector<SessionStatus>>>([](Core& core) { return core.sessions(); });
+        auto list = ask<Result<std::vector<SessionStatus>>>([](Core& core) { return core.admin.sessions(); });
         if (list)
             for (const CardStatus& card : leases_->cards()) add_leases(card, *list);
         return list;
     }
     Result<std::vector<TierStatus>> tiers() override {
-        auto list = ask<Result<std::vector<TierStatus>>>([](Core& core) { return core.tiers(); });
+        auto list = ask<Result<std::vector<TierStatus>>>([](Core& core) { return core.tier_admin.tiers(); });
         if (list)
             for (const CardStatus& card : leases_->cards())
                 list->push_back({.name = card.name,
@@ -253,64 +256,64 @@ class ThreadedEngine final : public Engine {
     }
     Result<std::vector<DiskStatus>> disks() override {
         using Bytes = std::map<dev_t, uint64_t>;
-        auto bytes = ask<Result<Bytes>>([](Core& core) -> Result<Bytes> { return core.bytes_on_devices(); });
+        auto bytes =
+            ask<Result<Bytes>>([](Core& core) -> Result<Bytes> { return core.admin.bytes_on_devices(); });
         if (!bytes) return std::unexpected(bytes.error());
         return disks_->list(*bytes);
     }
     Result<std::vector<SourceStatus>> pause_sources(bool paused) override {
-        return ask<Result<std::vector<SourceStatus>>>([paused](Core& core) {
-            core.pause_sampling(paused);
-            return core.sources();
-        });
+        return ask<Result<std::vector<SourceStatus>>>(
+            [paused](Core& core) { return core.admin.pause_sources(paused); });
     }
     Result<std::vector<SourceStatus>> sources() override {
-        return ask<Result<std::vector<SourceStatus>>>([](Core& core) { return core.sources(); });
+        return ask<Result<std::vector<SourceStatus>>>([](Core& core) { return core.admin.sources(); });
     }
     // Rows are made here, on the caller's thread: a large model has a million tensors.
     Result<std::vector<HotRow>> hot(const std::string& by) override {
-        auto snapshot = ask<Result<HeatSnapshot>>([](Core& core) { return core.heat_snapshot(); });
+        auto snapshot = ask<Result<HeatSnapshot>>([](Core& core) { return core.admin.heat_snapshot(); });
         if (!snapshot) return std::unexpected(snapshot.error());
         return hot_rows(*snapshot, by);
     }
     Result<HeatmapStatus> heatmap(const std::string& model) override {
-        auto map = ask<Result<HeatmapStatus>>([model](Core& core) { return core.heatmap(model); });
+        auto map = ask<Result<HeatmapStatus>>([model](Core& core) { return core.admin.heatmap(model); });
         if (map) add_cards(leases_->runs_of(map->model.file), map->extents);
         return map;
     }
     Result<std::vector<FaultStageStatus>> faults() override {
-        return ask<Result<std::vector<FaultStageStatus>>>([](Core& core) { return core.faults(); });
+        return ask<Result<std::vector<FaultStageStatus>>>([](Core& core) { return core.admin.faults(); });
     }
     Result<SlowFault> slowest_fault() override {
-        return ask<Result<SlowFault>>([](Core& core) { return core.slowest_fault(); });
+        return ask<Result<SlowFault>>([](Core& core) { return core.admin.slowest_fault(); });
     }
     Result<ModelDetail> tensors(const std::string& model) override {
-        return ask<Result<ModelDetail>>([model](Core& core) { return core.tensors(model); });
+        return ask<Result<ModelDetail>>([model](Core& core) { return core.admin.tensors(model); });
     }
     Result<JobStatus> preload(const std::string& model) override {
-        auto known = ask<Result<JobStatus>>([model](Core& core) { return core.start_preload(model); });
+        auto known = ask<Result<JobStatus>>([model](Core& core) { return core.admin.preload(model); });
         bool is_path = model.find('/') != std::string::npos;
         if (known || known.error().code != Code::not_found || !is_path) return known;
         auto fd = open_file(model, O_RDONLY | O_NONBLOCK);
         if (!fd) return std::unexpected(fd.error());
         auto file = know(*fd, model, false, 0);
         if (!file) return std::unexpected(file.error());
-        return ask<Result<JobStatus>>([model](Core& core) { return core.start_preload(model); });
+        return ask<Result<JobStatus>>([model](Core& core) { return core.admin.preload(model); });
     }
     Result<JobStatus> job(uint64_t number) override {
-        return ask<Result<JobStatus>>([number](Core& core) { return core.job(number); });
+        return ask<Result<JobStatus>>([number](Core& core) { return core.placement.job(number); });
     }
     Result<ModelStatus> pin(const std::string& model) override { return set_pinned(model, true); }
     Result<ModelStatus> unpin(const std::string& model) override { return set_pinned(model, false); }
     Result<uint64_t> evict(const std::string& model) override {
-        return ask<Result<uint64_t>>([model](Core& core) { return core.evict_model(model); });
+        return ask<Result<uint64_t>>([model](Core& core) { return core.admin.evict(model); });
     }
     Result<EngineStatus> set_budget(uint64_t budget_bytes) override {
-        auto set = ask<Result<void>>([budget_bytes](Core& core) { return core.set_budget(budget_bytes); });
+        auto set = ask<Result<void>>(
+            [budget_bytes](Core& core) { return core.tier_admin.set_budget(budget_bytes); });
         if (!set) return std::unexpected(set.error());
         return status();
     }
     Result<PolicyStatus> policy() override {
-        auto status = ask<Result<PolicyStatus>>([](Core& core) { return core.policy(); });
+        auto status = ask<Result<PolicyStatus>>([](Core& core) { return core.admin.policy(); });
         if (!status || status->loaded) return status;
         if (auto usable = bpf_usable(); !usable) status->unusable = usable.error().text();
         return status;
@@ -322,37 +325,37 @@ class ThreadedEngine final : public Engine {
         return policy();
     }
     Result<PolicyStatus> unload_policy() override {
-        auto gone = ask<Result<void>>([](Core& core) { return core.unload_policy(); });
+        auto gone = ask<Result<void>>([](Core& core) { return core.placement.policy().unload(); });
         if (!gone) return std::unexpected(gone.error());
         return policy();
     }
     Result<TraceChunk> start_trace() override {
-        return ask<Result<TraceChunk>>([](Core& core) { return core.start_trace(); });
+        return ask<Result<TraceChunk>>([](Core& core) { return core.placement.policy().start_trace(); });
     }
     Result<TraceChunk> fetch_trace() override {
-        return ask<Result<TraceChunk>>([](Core& core) { return core.fetch_trace(); });
+        return ask<Result<TraceChunk>>([](Core& core) { return core.placement.policy().fetch_trace(); });
     }
     Result<TraceChunk> stop_trace() override {
-        return ask<Result<TraceChunk>>([](Core& core) { return core.stop_trace(); });
+        return ask<Result<TraceChunk>>([](Core& core) { return core.placement.policy().stop_trace(); });
     }
     // The machine is looked at here, on the caller's thread.
     Result<TierStatus> add_tier(const TierOverride& said) override {
         return ask<Result<TierStatus>>(
-            [said, topology = read_topology()](Core& core) { return core.add_tier(said, topology); });
+            [said, topology = read_topology()](Core& core) { return core.tier_admin.add(said, topology); });
     }
     Result<TierStatus> resize_tier(const std::string& name, uint64_t capacity_bytes) override {
         return ask<Result<TierStatus>>([=, topology = read_topology()](Core& core) {
-            return core.resize_tier(name, capacity_bytes, topology);
+            return core.tier_admin.resize(name, capacity_bytes, topology);
         });
     }
     Result<JobStatus> drain_tier(const std::string& name) override {
-        return ask<Result<JobStatus>>([name](Core& core) { return core.drain_tier(name, false); });
+        return ask<Result<JobStatus>>([name](Core& core) { return core.tier_admin.drain(name, false); });
     }
     Result<JobStatus> remove_tier(const std::string& name) override {
-        return ask<Result<JobStatus>>([name](Core& core) { return core.drain_tier(name, true); });
+        return ask<Result<JobStatus>>([name](Core& core) { return core.tier_admin.drain(name, true); });
     }
     Result<JobStatus> cancel(uint64_t job) override {
-        return ask<Result<JobStatus>>([job](Core& core) { return core.cancel_job(job); });
+        return ask<Result<JobStatus>>([job](Core& core) { return core.placement.cancel_job(job); });
     }
 
   private:
@@ -368,17 +371,17 @@ class ThreadedEngine final : public Engine {
             auto object = load_object(source);
             if (!object) return std::unexpected(object.error());
             object->is_reload = is_reload;
-            auto put =
-                ask<Result<void>>([policy = *object](Core& core) { return core.install_policy(policy); });
+            auto put = ask<Result<void>>(
+                [policy = *object](Core& core) { return core.admin.install_policy(policy); });
             if (put) policy_source_ = source;
             bool grew = !put && put.error().code == Code::no_space;
             if (!grew || attempt == 3) return put;
         }
     }
 
-    Result<Core::NewPolicy> load_object(const PolicySource& source) {
-        using Room = Result<Core::PolicyRoom>;
-        auto room = ask<Room>([](Core& core) -> Room { return core.policy_room(); });
+    Result<NewPolicy> load_object(const PolicySource& source) {
+        using Room = Result<PolicyHost::Space>;
+        auto room = ask<Room>([](Core& core) -> Room { return core.placement.policy().space(); });
         if (!room) return std::unexpected(room.error());
         if (room->tables == nullptr) {
             auto made = BpfTables::make(room->rows);
@@ -389,7 +392,7 @@ class ThreadedEngine final : public Engine {
         if (!object) return std::unexpected(object.error());
         auto begun = BpfPolicy::init(*object, room->view);
         if (!begun) return std::unexpected(begun.error());
-        return Core::NewPolicy{.object = std::move(*object), .log = std::move(*begun)};
+        return NewPolicy{.object = std::move(*object), .log = std::move(*begun)};
     }
 
     // Called on the engine's thread.
@@ -456,12 +459,13 @@ class ThreadedEngine final : public Engine {
     }
 
     Result<ModelStatus> set_pinned(const std::string& model, bool pinned) {
-        return ask<Result<ModelStatus>>([=](Core& core) { return core.set_pinned(model, pinned); });
+        return ask<Result<ModelStatus>>([=](Core& core) { return core.admin.set_pinned(model, pinned); });
     }
 
     void open_disks() {
         auto idle = [this] {
-            auto told = ask<Result<bool>>([](Core& core) -> Result<bool> { return core.disks_are_idle(); });
+            auto told =
+                ask<Result<bool>>([](Core& core) -> Result<bool> { return core.admin.disks_are_idle(); });
             return told && *told;
         };
         disks_ = std::make_unique<DiskBook>(DiskBook::Parts{
@@ -470,12 +474,16 @@ class ThreadedEngine final : public Engine {
 
     // The best source that there is and that the configuration allows. Before the engine's thread begins.
     void choose_source() {
-        core_->offer_sources(discover_sources());
+        core_->admin.offer_sources(discover_sources());
         for (const char* name : {"pebs", "ibs", "spe"}) {
             if (config_.sample_source != "auto" && config_.sample_source != name) continue;
             auto sampler = make_sampler(name);
-            if (sampler) return core_->start_sampler(name, std::move(*sampler));
-            if (config_.sample_source == name) core_->add_notes({"no samples: " + sampler.error().text()});
+            if (sampler) {
+                core_->sampler.start(name, std::move(*sampler));
+                return core_->hinter.turn_off();  // one source at a time: both would count the same touches
+            }
+            if (config_.sample_source == name)
+                core_->admin.add_notes({"no samples: " + sampler.error().text()});
         }
     }
 
@@ -504,7 +512,7 @@ class ThreadedEngine final : public Engine {
         auto source = open_source(name, use, sampling);
         if (!source) return std::unexpected(source.error());
         return std::make_unique<Sampler>(std::move(*source), sampling, [this](SampleBatch batch) {
-            mailbox_.post([batch = std::move(batch)](Core& core) { core.take_samples(batch); });
+            mailbox_.post([batch = std::move(batch)](Core& core) { core.sampler.take(batch); });
         });
     }
 
@@ -529,12 +537,12 @@ class ThreadedEngine final : public Engine {
             return fail(Code::bad_input, "serve", path, "the file is empty");
         FileIdentity identity = origin->identity;
         using Found = Result<std::shared_ptr<WeightFile>>;
-        auto known = ask<Found>([identity](Core& core) -> Found { return core.find_file(identity); });
+        auto known = ask<Found>([identity](Core& core) -> Found { return core.files.find(identity); });
         if (!known || *known != nullptr) return known;
         auto made = make_file(fd, std::move(*origin), path, may_be_hugetlb, uid);
         if (!made) return made;
         disks_->see((*made)->origin);
-        return ask<Found>([file = *made](Core& core) { return core.adopt_file(file); });
+        return ask<Found>([file = *made](Core& core) { return core.files.open(file); });
     }
 
     Result<std::shared_ptr<WeightFile>> make_file(const Fd& fd, Origin origin, const std::string& path,

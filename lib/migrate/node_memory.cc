@@ -43,7 +43,7 @@ std::vector<void*> addresses_of(const PageRange& range) {
 
 }  // namespace
 
-uint64_t Placement::bytes_off(std::span<const int> nodes) const {
+uint64_t PagesByNode::bytes_off(std::span<const int> nodes) const {
     uint64_t bytes = 0;
     for (auto& [node, there] : bytes_on)
         if (std::ranges::find(nodes, node) == nodes.end()) bytes += there;
@@ -76,12 +76,12 @@ std::optional<uint64_t> mapped_page_bytes(const PageRange& range) {
     return found == 1 && huge.start == begin && huge.end == end ? kHugePage : range.page_bytes;
 }
 
-Result<Placement> find_pages(const PageRange& asked) {
+Result<PagesByNode> find_pages(const PageRange& asked) {
     PageRange range = asked;
     range.page_bytes = mapped_page_bytes(asked).value_or(asked.page_bytes);
     std::vector<int> nodes(range.pages());
     if (auto found = find_nodes(range, nodes); !found) return std::unexpected(found.error());
-    Placement placement;
+    PagesByNode placement;
     for (int node : nodes) {
         if (node < 0)
             placement.absent_bytes += range.page_bytes;

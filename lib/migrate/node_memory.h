@@ -27,7 +27,7 @@ struct PageRange {
 };
 
 // Where the pages of a range are.
-struct Placement {
+struct PagesByNode {
     std::map<int, uint64_t> bytes_on;  // node → bytes
     uint64_t absent_bytes = 0;         // not in this process's page table, or not in memory
 
@@ -42,7 +42,7 @@ std::optional<uint64_t> mapped_page_bytes(const PageRange& range);
 // process has not mapped count as absent (-ENOENT): map_pages() first. `nodes` has room for range.pages().
 Result<void> find_nodes(const PageRange& range, std::span<int> nodes);
 // The same, summed up; huge entries are asked for once.
-Result<Placement> find_pages(const PageRange& range);
+Result<PagesByNode> find_pages(const PageRange& range);
 
 // Makes this process's page table show the range. Errors: gone where not all of it is in memory; it is left alone then, since
 // a touch would fill the hole with zeros. Nobody may punch a hole meanwhile.

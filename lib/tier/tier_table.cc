@@ -131,4 +131,10 @@ uint64_t TierTable::used_bytes() const {
     return bytes;
 }
 
+int TierTable::preferred_node(uint8_t number) const {
+    const Tier* tier = find(number);
+    bool by_kernel = tier == nullptr || number == system_ || tier->spec.nodes.empty();
+    return by_kernel ? -1 : tier->spec.nodes.front();
+}
+
 }  // namespace tierd

@@ -45,6 +45,12 @@ class TierTable {
     void resize(uint8_t number, uint64_t capacity_bytes);
     void close(uint8_t number, bool closed);
 
+    // The tier of the machine's own memory, whose capacity is the budget.
+    void set_system(uint8_t number) { system_ = number; }
+    uint8_t system() const { return system_; }
+    // Where fresh pages in the tier are to come from; -1: from wherever the kernel takes them by itself.
+    int preferred_node(uint8_t number) const;
+
     Tier* find(uint8_t number) { return number <= kMaxTiers ? tiers_[number].get() : nullptr; }
     const Tier* find(uint8_t number) const { return number <= kMaxTiers ? tiers_[number].get() : nullptr; }
     Tier* find(std::string_view name);
@@ -81,6 +87,7 @@ class TierTable {
     std::array<std::unique_ptr<Tier>, kMaxTiers + 1> tiers_;  // by number; [0] is none
     std::vector<Tier*> by_speed_;
     uint64_t peak_bytes_ = 0;
+    uint8_t system_ = kNoTier;
 };
 
 }  // namespace tierd

@@ -383,7 +383,7 @@ Pace Migrator::pace() {
     return pace_;
 }
 
-uint64_t Placement::bytes_off(std::span<const int> nodes) const {
+uint64_t PagesByNode::bytes_off(std::span<const int> nodes) const {
     uint64_t bytes = 0;
     for (auto& [node, there] : bytes_on)
         if (std::ranges::find(nodes, node) == nodes.end()) bytes += there;
@@ -400,10 +400,10 @@ Result<void> find_nodes(const PageRange& range, std::span<int> nodes) {
     }
     return {};
 }
-Result<Placement> find_pages(const PageRange& range) {
+Result<PagesByNode> find_pages(const PageRange& range) {
     std::vector<int> nodes(range.pages());
     if (auto found = find_nodes(range, nodes); !found) return std::unexpected(found.error());
-    Placement placement;
+    PagesByNode placement;
     for (int node : nodes) (node < 0 ? placement.absent_bytes : placement.bytes_on[node]) += range.page_bytes;
     return placement;
 }

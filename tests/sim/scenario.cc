@@ -250,7 +250,7 @@ void Scenario::make_core() {
                                                .heartbeat = &heartbeat_,
                                                .mailbox = &mailbox_,
                                                .evictor = &evictor_,
-                                               .memory = &memory_,
+                                               .state_thread = &memory_,
                                                .state = nullptr});
     check_accounts();
 }
@@ -259,7 +259,7 @@ void Scenario::make_core() {
 // in use.
 void Scenario::check_accounts() {
     std::map<int, uint64_t> node_may;
-    for (const TierStatus& tier : core_->tiers()) {
+    for (const TierStatus& tier : core_->tier_admin.tiers()) {
         uint64_t& before = used_before_[tier.name];
         if (tier.used_bytes > std::max(before, tier.capacity_bytes))
             world_.violation(fmt::format("tier {} grows to {} bytes and may have {}", tier.name,
@@ -345,7 +345,7 @@ void Scenario::new_process() {
 // --- steps
 
 bool Scenario::turn() {
-    going_on_ = going_on_ && core_->turn();
+    going_on_ = going_on_ && core_->loop.turn();
     check_accounts();
     return going_on_;
 }
@@ -413,42 +413,44 @@ void Scenario::administer() {
     std::string tier = kTiers[dice_.below(kTiers.size())];
     switch (dice_.below(14)) {
         case 0:
-            return ask("preload", [=](Core& core) { (void)core.start_preload(model); });
+            return ask("preload", [=](Core& core) { (void)core.admin.preload(model); });
         case 1:
-            return ask("pin", [=](Core& core) { (void)core.set_pinned(model, true); });
+            return ask("pin", [=](Core& core) { (void)core.admin.set_pinned(model, true); });
         case 2:
-            return ask("unpin", [=](Core& core) { (void)core.set_pinned(model, false); });
+            return ask("unpin", [=](Core& core) { (void)core.admin.set_pinned(model, false); });
         case 3:
-            return ask("evict", [=](Core& core) { (void)core.evict_model(model); });
+            return ask("evict", [=](Core& core) { (void)core.admin.evict(model); });
         case 4:
         case 5:
-            return ask("budget", [=](Core& core) { (void)core.set_budget(bytes); });
+            return ask("budget", [=](Core& core) { (void)core.tier_admin.set_budget(bytes); });
         case 6:
             return ask("resize tier",
-                       [=, this](Core& core) { (void)core.resize_tier(tier, bytes, topology_); });
+                       [=, this](Core& core) { (void)core.tier_admin.resize(tier, bytes, topology_); });
         case 7:
-            return ask("drain tier", [=](Core& core) { (void)core.drain_tier(tier, false); });
+            return ask("drain tier", [=](Core& core) { (void)core.tier_admin.drain(tier, false); });
         case 8:
-            return ask("remove tier", [=](Core& core) { (void)core.drain_tier(tier, true); });
+            return ask("remove tier", [=](Core& core) { (void)core.tier_admin.drain(tier, true); });
         case 9:
         case 10: {
             TierOverride said{.name = tier, .capacity_bytes = bytes};
             if (tier == "slow") said.kind = TierKind::cxl;
-            return ask("add tier", [=, this](Core& core) { (void)core.add_tier(said, topology_); });
+            return ask("add tier", [=, this](Core& core) { (void)core.tier_admin.add(said, topology_); });
         }
         case 11:
-            return ask("cancel job", [=](Core& core) { (void)core.cancel_job(job); });
+            return ask("cancel job", [=](Core& core) { (void)core.placement.cancel_job(job); });
         case 12:
-            return ask("trace",
-                       [=](Core& core) { (void)(job > 3 ? core.start_trace() : core.stop_trace()); });
+            return ask("trace", [=](Core& core) {
+                PolicyHost& policy = core.placement.policy();
+                (void)(job > 3 ? policy.start_trace() : policy.stop_trace());
+            });
         default:
             return ask("look", [=](Core& core) {
-                (void)core.status();
-                (void)core.models();
-                (void)core.sessions();
-                (void)core.tensors(model);
-                (void)core.heatmap(model);
-                (void)core.job(job);
+                (void)core.admin.status();
+                (void)core.admin.models();
+                (void)core.admin.sessions();
+                (void)core.admin.tensors(model);
+                (void)core.admin.heatmap(model);
+                (void)core.placement.job(job);
             });
     }
 }
@@ -539,7 +541,7 @@ void Scenario::come_to_rest() {
 
 void Scenario::end_by_stopping() {
     world_.say("tierd is asked to stop");
-    mailbox_.post([](Core& core) { core.request_stop(monotonic_ns() + 2 * kNsPerSecond); });
+    mailbox_.post([](Core& core) { core.loop.request_stop(monotonic_ns() + 2 * kNsPerSecond); });
     for (uint32_t round = 0; going_on_; round++) {
         if (round == kRestRounds) world_.violation("tierd does not stop");
         world_.step++;
@@ -547,7 +549,7 @@ void Scenario::end_by_stopping() {
         work();
         turn();
     }
-    core_->run();
+    core_->loop.run();
     while (others()) {
     }
     for (auto& process : world_.processes) process->hung_up = true;  // its descriptors are closed
@@ -562,13 +564,13 @@ void Scenario::end_by_leaving() {
     come_to_rest();
     world_.now_ns += kSilence;  // policies read ahead for a while yet
     come_to_rest();
-    for (const ModelStatus& model : core_->models())
+    for (const ModelStatus& model : core_->admin.models())
         mailbox_.post([number = std::to_string(model.file)](Core& core) {
-            (void)core.set_pinned(number, false);
-            (void)core.evict_model(number);
+            (void)core.admin.set_pinned(number, false);
+            (void)core.admin.evict(number);
         });
     come_to_rest();
-    EngineStatus status = core_->status();
+    EngineStatus status = core_->admin.status();
     if (status.resident_bytes > 0)
         world_.violation(fmt::format("{} bytes stay accounted for", status.resident_bytes));
     if (world_.present_bytes() > 0)
@@ -590,7 +592,7 @@ RunCounts Scenario::run() {
         if (i == pause_at) come_to_rest();
     }
     come_to_rest();
-    EngineCounters counters = core_->status().counters;
+    EngineCounters counters = core_->admin.status().counters;
     dice_.chance(400) ? end_by_stopping() : end_by_leaving();
     counts_.runs = 1;
     counts_.steps = world_.step;

@@ -31,7 +31,7 @@ void Session::connect() {
     world_.process_of_fd[notice->get()] = &process_;
     Peer peer{.pid = process_.pid, .shows_touches = world_.dice.chance(800)};
     desk_.post([this, notice, peer](Core& core) {
-        auto opened = core.open_client(peer, std::move(*notice), "simulated", 0);
+        auto opened = core.loop.open_session(peer, std::move(*notice), "simulated", 0);
         if (!opened) closed_ = true;
         number_ = opened.value_or(0);
         asking_ = Asking::nothing;
@@ -48,7 +48,7 @@ void Session::attach() {
 void Session::find() {
     asking_ = Asking::finding;
     desk_.post([this, identity = wanted_->identity](Core& core) {
-        served_ = core.find_file(identity);
+        served_ = core.files.find(identity);
         asking_ = Asking::adopting;
     });
 }
@@ -58,12 +58,12 @@ void Session::adopt() {
     asking_ = Asking::attaching;
     if (served_ == nullptr) {
         desk_.post([this, file = desk_.make_file(*wanted_)](Core& core) {
-            auto adopted = core.adopt_file(file);
+            auto adopted = core.files.open(file);
             served_ = adopted.value_or(nullptr);
         });
     }
     desk_.post([this](Core& core) {
-        bool attached = served_ != nullptr && core.attach_client(number_, served_).has_value();
+        bool attached = served_ != nullptr && core.sessions.attach(number_, served_).has_value();
         asking_ = attached ? Asking::mapping : Asking::nothing;
     });
 }
@@ -88,7 +88,7 @@ void Session::map() {
     auto fd = std::make_shared<Fd>(duplicate(userfaultfd_).value());
     desk_.post(
         [this, fd, address, request = RegionRequest{served_->number, address, offset, length}](Core& core) {
-            bool mapped = core.map_region(number_, request, std::move(*fd)).has_value();
+            bool mapped = core.loop.map(number_, request, std::move(*fd)).has_value();
             asking_ = Asking::nothing;
             Range* told = process_.find(address);
             if (told == nullptr) return;
@@ -107,7 +107,7 @@ void Session::unmap() {
     range.told = false;  // nobody touches it any more
     uint64_t address = range.address;
     desk_.post([this, address, length = range.length_bytes](Core& core) {
-        (void)core.unmap_region(number_, address, length);
+        (void)core.sessions.unmap(number_, address, length);
         asking_ = Asking::nothing;
         std::erase_if(process_.ranges, [&](const Range& r) { return r.address == address; });
     });
@@ -118,7 +118,7 @@ void Session::advise() {
     uint64_t into = world_.dice.below(range.length_bytes);
     desk_.post([number = number_, address = range.address + into,
                 length = world_.dice.below(range.length_bytes) + 1](Core& core) {
-        (void)core.will_need(number, address, length);
+        core.sessions.advise(number, address, length);
     });
 }
 
@@ -269,7 +269,7 @@ bool Session::react() {
         }
     if (!obeyed_.empty()) {
         desk_.post([number = number_, sequence = obeyed_.front()](Core& core) {
-            core.fallen_back(number, sequence, 0);
+            core.sessions.on_fallen_back(number, sequence, 0);
         });
         obeyed_.erase(obeyed_.begin());
         return true;
@@ -314,7 +314,7 @@ void Session::die() {
 void Session::close() {
     closed_ = true;
     served_ = nullptr;
-    desk_.post([number = number_](Core& core) { core.close_client(number); });
+    desk_.post([number = number_](Core& core) { core.sessions.close(number); });
     process_.hung_up = false;
     process_.orders.clear();
 }

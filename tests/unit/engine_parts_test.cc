@@ -12,10 +12,10 @@
 #include "lib/base/bytes.h"
 #include "lib/base/worker.h"
 #include "lib/engine/client.h"
-#include "lib/engine/extent_table.h"
 #include "lib/fault/userfaultfd.h"
 #include "lib/io/origin.h"
 #include "lib/io/reader.h"
+#include "lib/policy/extent_table.h"
 #include "lib/session/packet.h"
 #include "lib/tier/memory_tier.h"
 

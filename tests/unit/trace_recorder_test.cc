@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "lib/engine/trace_recorder.h"
+#include "lib/placement/trace_recorder.h"
 #include "lib/trace/trace_reader.h"
 
 using namespace tierd;

@@ -1,4 +1,4 @@
-// trace_recorder.h - writes what the engine tells into a trace, for an administrator who fetches it piece by piece.
+// trace_recorder.h - writes what happens to extents into a trace, for an administrator who fetches it piece by piece.
 //
 // Owns:      the bytes that nobody has fetched yet.
 // Invariant: the fetched pieces in a row are a readable trace. At most kMaxPendingBytes and a model wait; what comes
@@ -10,13 +10,19 @@
 #include <string>
 #include <unordered_map>
 
-#include "lib/engine/observer.h"
-#include "lib/engine/status.h"
+#include "lib/policy/policy.h"
 #include "lib/trace/trace_writer.h"
 
 namespace tierd {
 
-class TraceRecorder final : public EngineObserver {
+// A piece of a trace that is being recorded.
+struct TraceChunk {
+    std::string bytes;         // what was recorded since the piece before
+    uint64_t events = 0;       // since the recording began
+    uint64_t events_lost = 0;  // not recorded, because too much was not fetched
+};
+
+class TraceRecorder {
   public:
     static constexpr size_t kMaxPendingBytes = size_t{16} << 20;
     static constexpr uint64_t kAbandonedNs = 30'000'000'000;
@@ -28,15 +34,13 @@ class TraceRecorder final : public EngineObserver {
     TraceChunk finish(const PolicyView& view);
     bool abandoned() const { return abandoned_; }
 
-    void model_opened(const PolicyView& view, const PolicyModel& model) override;
-    void model_closed(const PolicyView& view, uint32_t model) override;
-    void first_session(const PolicyView& view, uint32_t model, uint32_t uid, uint64_t cgroup) override;
-    void last_session(const PolicyView&, uint32_t) override {}
-    void touched(const PolicyView& view, ExtentId extent, Touch touch) override;
-    void filled(const PolicyView& view, ExtentId extent) override;
-    void evicted(const PolicyView& view, ExtentId extent) override;
-    void epoch(const PolicyView& view) override;
-    void proposed(const PolicyView&, const PolicyDecisions&) override {}
+    void model_opened(const PolicyView& view, const PolicyModel& model);
+    void model_closed(const PolicyView& view, uint32_t model);
+    void first_session(const PolicyView& view, uint32_t model, uint32_t uid, uint64_t cgroup);
+    void touched(const PolicyView& view, ExtentId extent, Touch touch);
+    void filled(const PolicyView& view, ExtentId extent);
+    void evicted(const PolicyView& view, ExtentId extent);
+    void epoch(const PolicyView& view);
 
   private:
     struct Open {

@@ -1,4 +1,4 @@
-#include "lib/engine/trace_recorder.h"
+#include "lib/placement/trace_recorder.h"
 
 #include <algorithm>
 #include <utility>

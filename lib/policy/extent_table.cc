@@ -1,4 +1,4 @@
-#include "lib/engine/extent_table.h"
+#include "lib/policy/extent_table.h"
 
 #include <sys/mman.h>
 
