@@ -137,10 +137,8 @@ std::string view_troubles(const std::vector<ReplayResult>& results) {
     for (const ReplayResult& r : results) {
         if (r.faults > 0)
             out += fmt::format("{}: {} calls failed, or returned what they may not\n", r.policy, r.faults);
-        for (size_t i = 0; i < kRefusals; i++)
-            if (r.refused[i] > 0)
-                out += fmt::format("{}: {} proposals refused: {}\n", r.policy, r.refused[i],
-                                   refusal_name(static_cast<Refusal>(i)));
+        for (const RefusedCount& refused : r.refused)
+            out += fmt::format("{}: {} proposals refused: {}\n", r.policy, refused.count, refused.reason);
     }
     return out.empty() ? out : "\n" + out;
 }
@@ -169,8 +167,8 @@ json result_json(const ReplayResult& r) {
                 {"faults", r.faults},
                 {"call_p50_ns", r.call_p50_ns},
                 {"epoch_p50_ns", r.epoch_p50_ns}});
-    for (size_t i = 0; i < kRefusals; i++)
-        out["refused"][refusal_name(static_cast<Refusal>(i))] = r.refused[i];
+    out["refused"] = json::object();
+    for (const RefusedCount& refused : r.refused) out["refused"][refused.reason] = refused.count;
     for (const ModelResult& m : r.models) {
         json model = counts_json(m.counts);
         model.update({{"model", m.name}, {"uid", m.uid}});

@@ -93,6 +93,20 @@ ExtentLayout ExtentLayout::by_expert(const TensorMap& map, uint64_t file_bytes, 
     return layout;
 }
 
+ExtentLayout ExtentLayout::of_sizes(std::span<const uint32_t> sizes) {
+    ExtentLayout layout;
+    layout.count_ = static_cast<uint32_t>(sizes.size());
+    bool even = true;
+    for (uint32_t bytes : sizes) {
+        layout.extent_bytes_ = std::max<uint64_t>(layout.extent_bytes_, bytes);
+        even = even && bytes == sizes.front();
+    }
+    if (even) return layout;
+    layout.cuts_.push_back(0);
+    for (uint32_t bytes : sizes) layout.cuts_.push_back(layout.cuts_.back() + bytes);
+    return layout;
+}
+
 bool ExtentLayout::is_seam(uint32_t index) const {
     return !is_even() && bytes(index) == kPage;
 }

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "lib/model/tensor_map.h"
@@ -29,6 +30,9 @@ class ExtentLayout {
     // Slices of experts are extents of their own where that saves much; else as even(). Extents are at most
     // `extent_bytes`, which is a power of two; all else is cut at its multiples.
     static ExtentLayout by_expert(const TensorMap& map, uint64_t file_bytes, uint64_t extent_bytes);
+
+    // Extents of these sizes, in the file's order.
+    static ExtentLayout of_sizes(std::span<const uint32_t> sizes);
 
     bool is_even() const { return cuts_.empty(); }
     uint64_t extent_bytes() const { return extent_bytes_; }  // the longest

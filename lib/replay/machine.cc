@@ -1,65 +1,94 @@
 #include "lib/replay/machine.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cmath>
-#include <numeric>
+
+#include "lib/base/clock.h"
+#include "lib/base/invariant.h"
 
 namespace tierd {
 namespace {
 
-constexpr uint64_t kHalfLifeNs = 10 * kNsPerSecond;  // of heat, as in tierd
-constexpr uint32_t kOneTouch = 1u << 16;
-constexpr size_t kMaxAhead = 256;  // as in tierd
-constexpr size_t kMaxMoves = TIERD_MAX_DECISIONS;
 constexpr uint64_t kStartNs = kNsPerSecond;  // so that 0 stays "never"
 
-uint32_t decayed(uint32_t heat, uint64_t age_ns) {
-    return static_cast<uint32_t>(heat *
-                                 std::exp2(-static_cast<double>(age_ns) / static_cast<double>(kHalfLifeNs)));
+uint32_t longest_bytes(const Script& script) {
+    uint32_t bytes = 0;
+    for (const ScriptModel& model : script.models)
+        for (const TraceRun& run : model.facts->runs) bytes = std::max(bytes, run.bytes);
+    return bytes;
 }
 
-uint32_t saturating_add(uint32_t value, uint64_t more) {
-    return static_cast<uint32_t>(std::min<uint64_t>(value + more, UINT32_MAX));
+PlacementConfig placement_config(const Script& script, const ReplayTiers& setting, bool ideal) {
+    PlacementConfig config{.extent_bytes = std::max(longest_bytes(script), 1u),
+                           .io_depth = setting.disk.depth,
+                           .keeps_watermark = !ideal,
+                           .tiers = {},
+                           .system_tier = "tier1"};
+    for (const tierd_tier_info& tier : setting.tiers)
+        config.tiers.push_back({.name = fmt::format("tier{}", config.tiers.size() + 1),
+                                .kind = static_cast<TierKind>(tier.kind),
+                                .capacity_bytes = tier.capacity_bytes,
+                                .latency_ns = tier.latency_ns,
+                                .bandwidth_bytes_per_s = tier.bandwidth_bytes_per_s});
+    return config;
+}
+
+// A model as a file of small pages: whatever is mapped can be watched.
+std::unique_ptr<PlacedFile> make_file(const ScriptModel& model) {
+    auto file = std::make_unique<PlacedFile>();
+    std::vector<uint32_t> sizes;
+    for (const TraceRun& run : model.facts->runs) sizes.insert(sizes.end(), run.count, run.bytes);
+    file->name = model.facts->name;
+    file->layout = ExtentLayout::of_sizes(sizes);
+    file->file_bytes = model.bytes;
+    file->extent_count = model.extent_count;
+    file->order = model.order;
+    file->order_learned = model.facts->order_learned;
+    return file;
+}
+
+std::vector<ExtentLabel> labels_of(const TraceModel& model) {
+    std::vector<ExtentLabel> labels;
+    for (const TraceRun& run : model.runs)
+        labels.insert(labels.end(), run.count, {.layer = run.layer, .expert = run.expert, .role = run.role});
+    return labels;
 }
 
 }  // namespace
 
-std::string_view refusal_name(Refusal refusal) noexcept {
-    switch (refusal) {
-        case Refusal::no_such_extent:
-            return "no such extent";
-        case Refusal::wrong_state:
-            return "not in a state for it";
-        case Refusal::no_such_tier:
-            return "no such tier";
-        case Refusal::no_room:
-            return "no room, and nothing worth less";
-        case Refusal::too_many:
-            return "too many at once";
-        case Refusal::not_admitted:
-            return "refused by the policy's own admit";
-    }
-    return "?";
+Result<std::unique_ptr<Machine>> Machine::make(const Script& script, const ReplayTiers& tiers,
+                                               std::unique_ptr<Policy> policy,
+                                               std::shared_ptr<BpfTables> tables, bool ideal) {
+    bool fits = std::ranges::any_of(tiers.tiers,
+                                    [&](auto& tier) { return tier.capacity_bytes >= longest_bytes(script); });
+    if (!fits) return fail(Code::bad_input, "replay the trace: an extent is larger than every tier");
+    auto table = ExtentTable::make();
+    if (!table) return std::unexpected(table.error());
+    std::unique_ptr<Machine> machine(new Machine(script, tiers, std::move(*table), std::move(policy), ideal));
+    if (tables == nullptr) return machine;
+    auto shared = machine->placement_.policy().share(std::move(tables));
+    if (!shared) return std::unexpected(shared.error());
+    return machine;
 }
 
-Machine::Machine(const Script& script, const ReplayTiers& tiers, ReplayTables tables, Policy& policy,
-                 bool ideal)
-    : script_(script), setting_(tiers), tables_(tables), policy_(policy), ideal_(ideal), now_ns_(kStartNs) {
-    std::ranges::copy(setting_.tiers, tables_.tiers.begin() + 1);
-    evicting_bytes_.assign(setting_.tiers.size() + 1, 0);
-    readers_.resize(script.readers.size());
-    for (const ScriptModel& model : script.models) {
+Machine::Machine(const Script& script, const ReplayTiers& tiers, ExtentTable table,
+                 std::unique_ptr<Policy> policy, bool ideal)
+    : script_(script),
+      setting_(tiers),
+      ideal_(ideal),
+      now_ns_(kStartNs),
+      placement_(placement_config(script, tiers, ideal), std::move(table), std::move(policy), *this, {}),
+      files_(script.models.size()),
+      readers_(script.readers.size()),
+      mapped_(script.extents) {
+    for (const ScriptModel& model : script.models)
         result_.models.push_back({model.facts->name, model.facts->uid, {}});
-        for (const TraceRun& run : model.facts->runs) longest_bytes_ = std::max(longest_bytes_, run.bytes);
-    }
-    result_.policy = policy.name();
+    result_.policy = placement_.policy().name();
     result_.capacity_bytes = tiers.capacity_bytes();
 }
 
 Result<ReplayResult> Machine::run() {
-    bool fits = std::ranges::any_of(setting_.tiers,
-                                    [&](auto& tier) { return tier.capacity_bytes >= longest_bytes_; });
-    if (!fits) return fail(Code::bad_input, "replay the trace: an extent is larger than every tier");
     for (uint32_t reader = 0; reader < script_.readers.size(); reader++) {
         plan(kStartNs + script_.readers[reader].open_ns, Kind::open, reader);
         running_++;
@@ -70,26 +99,29 @@ Result<ReplayResult> Machine::run() {
         events_.pop();
         now_ns_ = event.time_ns;
         on_event(event);
+        handle_events();
         pump();
     }
-    result_.total_ns = now_ns_ - kStartNs;
-    for (const ModelResult& model : result_.models) result_.all += model.counts;
+    add_up();
     return result_;
 }
 
-PolicyView Machine::view(ExtentId wanted) const {
-    PolicyTier all{.capacity_bytes = result_.capacity_bytes, .used_bytes = 0};
-    for (const tierd_tier_info& tier : tables_.tiers) all.used_bytes += tier.used_bytes;
-    return {.extents = tables_.extents,
-            .dram = all,
-            .now_ns = now_ns_,
-            .tiers = tables_.tiers.first(setting_.tiers.size() + 1),
-            .models = static_cast<uint32_t>(script_.models.size()),
-            .wanted = wanted};
+void Machine::add_up() {
+    const EngineCounters& counters = placement_.counters();
+    result_.total_ns = now_ns_ - kStartNs;
+    for (const ModelResult& model : result_.models) result_.all += model.counts;
+    result_.reads_ahead = counters.fills_read_ahead;
+    result_.wasted = counters.fills_wasted;
+    result_.evictions = counters.evictions;
+    result_.moves = counters.moves;
+    result_.bytes_moved = counters.bytes_moved;
+    const DecisionCounts& decisions = placement_.policy().record().decisions;
+    for (size_t i = 1; i < kRefusalNames.size(); i++)
+        if (decisions.refused[i] > 0) result_.refused.push_back({kRefusalNames[i], decisions.refused[i]});
 }
 
 void Machine::plan(uint64_t time_ns, Kind kind, uint32_t id) {
-    events_.push({time_ns, planned_++, kind, id});
+    events_.push({time_ns, planned_++, kind, id, time_ns});
 }
 
 void Machine::on_event(const Event& event) {
@@ -98,39 +130,31 @@ void Machine::on_event(const Event& event) {
             return on_open(event.id);
         case Kind::touch:
             return on_touch(event.id);
-        case Kind::filled:
-            return on_filled(event.id);
-        case Kind::evicted:
-            return on_evicted(event.id);
+        case Kind::read:
+            return placement_.on_read(event.id, event.read_ns);
+        case Kind::released:
+            return placement_.on_released(event.id, true);
         case Kind::moved:
-            return on_moved(event.id);
+            return placement_.on_moved({.extent = event.id, .outcome = MoveEnd::Outcome::moved});
         case Kind::epoch:
-            return on_epoch();
+            placement_.epoch();
+            return plan(now_ns_ + setting_.epoch_ns, Kind::epoch, 0);
     }
 }
 
+// Models stay open, so that a row is the same extent all the while; what a reader left in memory stays until somebody needs it.
 void Machine::on_open(uint32_t reader) {
     const ScriptReader& script = script_.readers[reader];
     const ScriptModel& model = script_.models[script.model];
-    tierd_model& row = tables_.models[script.model];
-    if (row.extent_count == 0) {
-        row = model_row(model);
-        fill_rows(model, script.model, tables_.extents);
-        policy_.model_open(view(), {.model = script.model,
-                                    .first_extent = model.first_extent,
-                                    .extent_count = model.extent_count,
-                                    .extent_bytes = longest_bytes_,
-                                    .file_bytes = model.bytes,
-                                    .order = model.order,
-                                    .order_learned = model.facts->order_learned,
-                                    .name = model.facts->name,
-                                    .uid = model.facts->uid,
-                                    .cgroup = model.facts->cgroup});
+    std::unique_ptr<PlacedFile>& file = files_[script.model];
+    if (file == nullptr) {
+        file = make_file(model);
+        (void)placement_.take_rows(*file);  // a script never has more extents than the table
+        placement_.open(*file, labels_of(*model.facts));
+        invariant(file->first_extent == model.first_extent && file->slot == script.model,
+                  "models have the rows and slots that the script gave them");
     }
-    row.sessions = 1;
-    decisions_.clear();
-    policy_.first_session(view(), script.model, decisions_);
-    take();
+    placement_.attach(*file, model.facts->uid, model.facts->cgroup);
     if (script.touches.empty()) return finish(script.model);
     plan(now_ns_ + script.touches.front().think_ns, Kind::touch, reader);
 }
@@ -138,100 +162,119 @@ void Machine::on_open(uint32_t reader) {
 void Machine::on_touch(uint32_t reader) {
     const ScriptReader& script = script_.readers[reader];
     ExtentId id = script_.models[script.model].first_extent + script.touches[readers_[reader].next].index;
-    tierd_extent& row = tables_.extents[id];
     ReplayCounts& counts = counts_of(id);
     counts.touches++;
-    bool found = row.state == TIERD_EXTENT_RESIDENT;
-    bool seen = !found || (row.flags & TIERD_EXTENT_MAPPED) == 0 || ideal_;
-    bool sampled = setting_.sample_every > 0 && ++sampled_ % setting_.sample_every == 0;
-    if (seen) note(row, 1, true);
-    if (!seen && sampled) note(row, setting_.sample_every, false);
+    readers_[reader].asked_ns = now_ns_;
+    const bool found = placement_.extents().is(id, TIERD_EXTENT_RESIDENT);
+    const bool seen = !found || !mapped_[id] || ideal_;
     if (found) {
         counts.found++;
-        if (tables_.tiers[row.tier].rank == 0) counts.found_fast++;
-        row.flags |= TIERD_EXTENT_MAPPED;
+        if (placement_.tiers().find(placement_.extents()[id].tier)->rank == 0) counts.found_fast++;
+        map(id);
     } else {
         waiters_[id].push_back(reader);
-        readers_[reader].asked_ns = now_ns_;
-        if (row.state == TIERD_EXTENT_ABSENT) {
-            row.state = TIERD_EXTENT_QUEUED;
-            demand_.push_back(id);
-        }
+        placement_.demand(id);
     }
-    if (seen) {
-        tables_.models[script.model].last_touch_ns = now_ns_;
-        decisions_.clear();
-        policy_.fault(view(), id, found ? Touch::minor : Touch::missing, decisions_);
-        take();
-    }
-    if (found) serve(reader, now_ns_);
+    if (seen)
+        placement_.accessed(id, found ? Touch::minor : Touch::missing);
+    else
+        sample(id);
+    if (found) serve(reader);
 }
 
-// The reader goes on: it reads the extent where it lies, computes, and touches the next.
-void Machine::serve(uint32_t reader, uint64_t asked_ns) {
+// Each so-many-th touch of mapped memory is counted, as the processor's samples are.
+void Machine::sample(ExtentId id) {
+    if (setting_.sample_every == 0 || ++sampled_ % setting_.sample_every != 0) return;
+    HeatLedger& heat = placement_.extents().heat();
+    heat.count(id, setting_.sample_every, now_ns_);
+    HeatLedger::Estimate estimate = heat.estimate(id, now_ns_);
+    tierd_extent& row = placement_.extents()[id];
+    row.heat = estimate.heat;
+    row.samples = estimate.samples;
+    row.last_touch_ns = now_ns_;
+}
+
+// The extents behind a touched one are mapped with it while nothing is short.
+void Machine::map(ExtentId id) {
+    const ExtentId end = placement_.mapped_with(id);
+    for (ExtentId next = id; next < end; next++) {
+        if (!placement_.extents().is(next, TIERD_EXTENT_RESIDENT)) continue;
+        mapped_[next] = true;
+        placement_.extents().set_flag(next, TIERD_EXTENT_MAPPED, true);
+    }
+}
+
+void Machine::pump() {
+    bool more = true;
+    while (more) {
+        bool done = placement_.pump();
+        more = !done || placement_.filler().has_more();
+        handle_events();
+    }
+}
+
+void Machine::handle_events() {
+    for (const PlacementEvent& event : placement_.take_events()) {
+        if (event.kind == PlacementEvent::Kind::released) continue;
+        const ExtentId id = event.extent;
+        bool filled = event.kind == PlacementEvent::Kind::filled;
+        if (filled && (event.map_ahead || waiters_.contains(id))) map(id);
+        if (filled && event.foreseen) placement_.accessed(id, Touch::minor, true);
+        serve_waiters(id);
+    }
+}
+
+void Machine::serve_waiters(ExtentId id) {
+    auto waiting = waiters_.extract(id);
+    if (waiting.empty()) return;
+    for (uint32_t reader : waiting.mapped()) serve(reader);
+}
+
+// The reader goes on: it reads the extent where it is, computes, and touches the next.
+void Machine::serve(uint32_t reader) {
     const ScriptReader& script = script_.readers[reader];
     const ScriptTouch& touch = script.touches[readers_[reader].next++];
-    const tierd_extent& row = tables_.extents[script_.models[script.model].first_extent + touch.index];
-    uint64_t fastest_ns = UINT64_MAX;
-    for (const tierd_tier_info& tier : setting_.tiers)
-        if (tier.rank == 0) fastest_ns = transfer_ns(row.bytes, tier.bandwidth_bytes_per_s);
-    uint64_t here_ns = transfer_ns(row.bytes, tables_.tiers[row.tier].bandwidth_bytes_per_s);
+    const tierd_extent& row = placement_.extents()[script_.models[script.model].first_extent + touch.index];
+    const TierTable& tiers = placement_.tiers();
+    uint64_t fastest_ns = transfer_ns(row.bytes, tiers.by_speed().front()->spec.bandwidth_bytes_per_s);
+    const Tier* here = tiers.find(row.tier);
+    uint64_t here_ns =
+        here == nullptr ? fastest_ns : transfer_ns(row.bytes, here->spec.bandwidth_bytes_per_s);
     uint64_t slow_ns = here_ns - std::min(here_ns, fastest_ns);
-    result_.models[script.model].counts.stall_ns += now_ns_ - asked_ns + slow_ns;
+    result_.models[script.model].counts.stall_ns += now_ns_ - readers_[reader].asked_ns + slow_ns;
     if (readers_[reader].next == script.touches.size()) return finish(script.model);
     plan(now_ns_ + slow_ns + script.touches[readers_[reader].next].think_ns, Kind::touch, reader);
 }
 
-// The model's reader is done. What it left in memory stays until somebody needs the room.
 void Machine::finish(uint32_t model) {
     running_--;
-    tables_.models[model].sessions = 0;
-    decisions_.clear();
-    policy_.last_session(view(), model, decisions_);
-    take();
+    placement_.detach(*files_[model]);
 }
 
-// `seen`: a fault showed it; else it is a sample that stands for so many touches.
-void Machine::note(tierd_extent& row, uint32_t touches, bool seen) {
-    row.heat = saturating_add(decayed(row.heat, now_ns_ - row.last_touch_ns), uint64_t{touches} * kOneTouch);
-    row.last_touch_ns = now_ns_;
-    row.touches = saturating_add(row.touches, touches);
-    row.samples = static_cast<uint16_t>(std::min<uint32_t>(row.samples + 1u, UINT16_MAX));
-    if (seen) row.flags &= static_cast<uint8_t>(~TIERD_EXTENT_UNTOUCHED);
+// --- the machine beneath
+
+ReadStart Machine::read(PlacedFile& file, ExtentId id, int) {
+    const uint32_t bytes = file.memory_of(id);
+    counts_of(id).reads++;
+    result_.bytes_read += bytes;
+    disk_free_ns_ =
+        std::max(disk_free_ns_, now_ns_) + transfer_ns(bytes, setting_.disk.bandwidth_bytes_per_s);
+    plan(disk_free_ns_ + setting_.disk.latency_ns, Kind::read, id);
+    return ReadStart::begun;
 }
 
-void Machine::on_epoch() {
-    decisions_.clear();
-    policy_.epoch(view(), decisions_);
-    take();
-    plan(now_ns_ + setting_.epoch_ns, Kind::epoch, 0);
+void Machine::release(PlacedFile&, ExtentId id, bool) {
+    mapped_[id] = false;
+    plan(ideal_ ? now_ns_ : now_ns_ + setting_.evict_ns, Kind::released, id);
 }
 
-void Machine::wish(ExtentId id) {
-    if (!known(id) || tables_.extents[id].state != TIERD_EXTENT_ABSENT) return;
-    if (ahead_.size() >= kMaxAhead)
-        refuse(Refusal::too_many);
-    else if (std::ranges::find(ahead_, id) == ahead_.end())
-        ahead_.push_back(id);
+void Machine::move(PlacedFile&, MoveOrder order) {
+    plan(now_ns_ + order.modelled_ns, Kind::moved, order.extent);
 }
 
-// Carries out what the policy proposed, where it may be.
-void Machine::take() {
-    for (ExtentId id : decisions_.evict)
-        if (known(id) && !start_eviction(id)) refuse(Refusal::wrong_state);
-    for (ExtentId id : decisions_.watch)
-        if (known(id)) tables_.extents[id].flags &= static_cast<uint8_t>(~TIERD_EXTENT_MAPPED);
-    for (ExtentId id : decisions_.read_ahead) wish(id);
-    for (ExtentId id : decisions_.guesses) wish(id);
-    for (const ProposedMove& move : decisions_.moves) {
-        if (!known(move.extent)) continue;
-        if (move.tier == TIERD_NO_TIER || move.tier > setting_.tiers.size())
-            refuse(Refusal::no_such_tier);
-        else if (moves_.size() >= kMaxMoves)
-            refuse(Refusal::too_many);
-        else
-            moves_.push_back(move);
-    }
+bool Machine::rearm(PlacedFile&, ExtentId id, int) {
+    mapped_[id] = false;
+    return true;
 }
 
 }  // namespace tierd

@@ -17,20 +17,18 @@ void add_stats(const PolicyStats& stats, ReplayResult& result) {
         result.calls += hook.cpu.count();
         result.faults += hook.faults;
     }
-    result.refused[static_cast<size_t>(Refusal::not_admitted)] += stats.not_admitted;
-    result.refused[static_cast<size_t>(Refusal::too_many)] += stats.no_room;
+    if (stats.not_admitted > 0) result.refused.push_back({"not admitted", stats.not_admitted});
+    if (stats.no_room > 0) result.refused.push_back({"no room in the answer", stats.no_room});
     result.call_p50_ns = stats.hooks[static_cast<size_t>(Hook::fault)].cpu.percentile_ns(50);
     result.epoch_p50_ns = stats.hooks[static_cast<size_t>(Hook::epoch)].cpu.percentile_ns(50);
 }
 
-// Tables that no BPF program reads.
-struct PlainTables {
-    explicit PlainTables(const Script& script) : extents(script.extents), models(script.models.size()) {}
-    std::vector<tierd_extent> extents;
-    std::vector<tierd_model> models;
-    std::vector<tierd_tier_info> tiers = std::vector<tierd_tier_info>(TIERD_MAX_TIERS);
-    ReplayTables spans() { return {extents, models, tiers}; }
-};
+Result<ReplayResult> run(const Script& script, const ReplayTiers& tiers, std::unique_ptr<Policy> policy,
+                         bool ideal) {
+    auto machine = Machine::make(script, tiers, std::move(policy), nullptr, ideal);
+    if (!machine) return std::unexpected(machine.error());
+    return (*machine)->run();
+}
 
 }  // namespace
 
@@ -40,11 +38,13 @@ Result<ReplayResult> replay_policy(const Script& script, const ReplayTiers& tier
     if (!tables) return std::unexpected(tables.error());
     auto loaded = BpfObject::load(object, knobs, *tables);
     if (!loaded) return std::unexpected(loaded.error());
-    BpfPolicy policy(*loaded, run_at_once(*loaded), make_builtin_policy("auto"));
-    ReplayTables spans{(*tables)->extents().first(script.extents), (*tables)->models(), (*tables)->tiers()};
-    Machine machine(script, tiers, spans, policy, false);
-    if (auto ready = BpfPolicy::init(*loaded, machine.view()); !ready) return std::unexpected(ready.error());
-    auto result = machine.run();
+    auto made = std::make_unique<BpfPolicy>(*loaded, run_at_once(*loaded), make_builtin_policy("auto"));
+    const BpfPolicy& policy = *made;
+    auto machine = Machine::make(script, tiers, std::move(made), *tables, false);
+    if (!machine) return std::unexpected(machine.error());
+    if (auto ready = BpfPolicy::init(*loaded, (*machine)->view()); !ready)
+        return std::unexpected(ready.error());
+    auto result = (*machine)->run();
     if (result) add_stats(policy.stats(), *result);
     return result;
 }
@@ -52,14 +52,12 @@ Result<ReplayResult> replay_policy(const Script& script, const ReplayTiers& tier
 Result<ReplayResult> replay_builtin(const Script& script, const ReplayTiers& tiers, std::string_view name) {
     auto policy = make_builtin_policy(name);
     if (policy == nullptr) return fail(Code::not_found, "use the built-in policy", std::string(name));
-    PlainTables tables(script);
-    return Machine(script, tiers, tables.spans(), *policy, false).run();
+    return run(script, tiers, std::move(policy), false);
 }
 
 Result<ReplayResult> replay_measure(const Script& script, const ReplayTiers& tiers, Measured measure) {
     auto policy = measure == Measured::lru ? make_lru_measure(script) : make_optimum(script);
-    PlainTables tables(script);
-    return Machine(script, tiers, tables.spans(), *policy, true).run();
+    return run(script, tiers, std::move(policy), true);
 }
 
 ReplayTiers scaled(const ReplayTiers& tiers, double share) {

@@ -2,18 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace tierd {
-
-// Why a decision was not carried out.
-enum class Refusal : uint8_t { no_such_extent, wrong_state, no_such_tier, no_room, too_many, not_admitted };
-inline constexpr size_t kRefusals = 6;
-std::string_view refusal_name(Refusal refusal) noexcept;
 
 // Of one model, or of all.
 struct ReplayCounts {
@@ -41,6 +34,11 @@ struct ReplayCounts {
     double hit_ratio() const { return 1 - share(std::min(reads, touches)); }
 };
 
+struct RefusedCount {
+    std::string reason;
+    uint64_t count = 0;
+};
+
 struct ModelResult {
     std::string name;
     uint32_t uid = 0;
@@ -58,12 +56,12 @@ struct ReplayResult {
     uint64_t evictions = 0;
     uint64_t moves = 0;
     uint64_t bytes_moved = 0;
-    uint64_t total_ns = 0;      // until the last reader was done
-    uint64_t calls = 0;         // of the policy's hooks; 0 for what is no BPF policy
-    uint64_t call_p50_ns = 0;   // processor time of a fault's call
-    uint64_t epoch_p50_ns = 0;  // and of an epoch's
-    uint64_t faults = 0;        // calls that failed or returned what they may not
-    std::array<uint64_t, kRefusals> refused{};
+    uint64_t total_ns = 0;              // until the last reader was done
+    uint64_t calls = 0;                 // of the policy's hooks; 0 for what is no BPF policy
+    uint64_t call_p50_ns = 0;           // processor time of a fault's call
+    uint64_t epoch_p50_ns = 0;          // and of an epoch's
+    uint64_t faults = 0;                // calls that failed or returned what they may not
+    std::vector<RefusedCount> refused;  // proposals that were not carried out, by reason
 };
 
 }  // namespace tierd

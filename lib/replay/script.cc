@@ -6,9 +6,6 @@
 #include <string>
 #include <unordered_map>
 
-#include "lib/policy/bpf_tables.h"
-#include "lib/policy/row_links.h"
-
 namespace tierd {
 namespace {
 
@@ -90,36 +87,6 @@ class Maker {
 
 Result<Script> make_script(const Trace& trace) {
     return Maker(trace).run();
-}
-
-void fill_rows(const ScriptModel& model, uint32_t number, std::span<tierd_extent> rows) {
-    uint32_t at = model.first_extent;
-    for (const TraceRun& run : model.facts->runs) {
-        for (uint32_t i = 0; i < run.count; i++) {
-            tierd_extent& row = rows[at++] = tierd_extent{};
-            row.model = static_cast<uint16_t>(number);
-            row.bytes = run.bytes;
-            row.layer = run.layer;
-            row.expert = run.expert;
-            row.role = run.role;
-        }
-    }
-    link_rows(rows, model.first_extent, model.extent_count, model.order);
-}
-
-tierd_model model_row(const ScriptModel& model) {
-    tierd_model row{};
-    row.first_extent = model.first_extent;
-    row.extent_count = model.extent_count;
-    row.bytes = model.bytes;
-    row.cgroup = model.facts->cgroup;
-    row.uid = model.facts->uid;
-    row.sessions = 1;
-    row.experts = model.facts->experts;
-    row.layers = model.facts->layers;
-    row.order_learned = model.facts->order_learned;
-    put_name(model.facts->name, row.name);
-    return row;
 }
 
 }  // namespace tierd

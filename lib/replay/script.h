@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "lib/base/result.h"
@@ -48,9 +47,5 @@ struct Script {
 };
 
 Result<Script> make_script(const Trace& trace);
-
-// The rows of a model as they are when nothing of it is in memory, linked.
-void fill_rows(const ScriptModel& model, uint32_t number, std::span<tierd_extent> rows);
-tierd_model model_row(const ScriptModel& model);
 
 }  // namespace tierd
