@@ -1,9 +1,8 @@
-// policy_sim.h - a small deterministic engine for policy tests: a budget, one disk, and touches seen as the
-// real one sees them: demand misses, and the first touch of what is resident but not mapped.
+// policy_sim.h - the engine's own Placement on a modelled machine for policy tests: one disk, sessions, and a clock that only
+// touches move.
 //
-// Owns:      an extent table, the sessions' mappings, the disk's queue and a clock that only touches move.
-// Invariant: the budget holds; a policy's answer is validated before it is carried out, and each bad one is
-//            counted.
+// Owns:      the clock, the disk's queue and what each session has mapped. Everything else is Placement's.
+// Invariant: a policy sees what it sees in the daemon: demand misses, and the first touch of what is resident but not mapped.
 // Callers:   one test, one thread.
 #pragma once
 
@@ -12,10 +11,12 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <vector>
 
-#include "lib/policy/policy.h"
+#include "lib/base/invariant.h"
+#include "lib/placement/placement.h"
 
 namespace tierd::sim {
 
@@ -40,214 +41,197 @@ struct Counters {
     uint64_t over_budget = 0;
 };
 
-class Machine {
+// The policy under test, and counts of what it asks for.
+class CountedPolicy final : public Policy {
   public:
-    Machine(Policy& policy, size_t rows, uint32_t capacity_extents, uint32_t read_ticks)
-        : policy_(policy), rows_(rows), mapped_(rows), read_ticks_(read_ticks) {
-        set_capacity(capacity_extents);
+    CountedPolicy(Policy& policy, Counters& counters) : policy_(policy), counters_(counters) {}
+
+    std::string_view name() const override { return policy_.name(); }
+    void model_open(const PolicyView& view, const PolicyModel& model) override {
+        policy_.model_open(view, model);
+    }
+    void model_close(const PolicyView& view, uint32_t model) override { policy_.model_close(view, model); }
+    void filled(const PolicyView& view, ExtentId extent) override { policy_.filled(view, extent); }
+    void evicted(const PolicyView& view, ExtentId extent) override { policy_.evicted(view, extent); }
+    void fault(const PolicyView& view, ExtentId extent, Touch touch, PolicyDecisions& out) override {
+        policy_.fault(view, extent, touch, out);
+        touched_[0] = std::exchange(touched_[1], extent);
+        count(out);
+    }
+    void epoch(const PolicyView& view, PolicyDecisions& out) override {
+        policy_.epoch(view, out);
+        count(out);
+    }
+    void reclaim(const PolicyView& view, uint64_t needed_bytes, bool for_demand,
+                 PolicyDecisions& out) override {
+        policy_.reclaim(view, needed_bytes, for_demand, out);
+        uint64_t freed = 0;
+        for (ExtentId victim : out.evict) {
+            if (freed >= needed_bytes) break;
+            bool usable = victim < view.extents.size() &&
+                          view.extents[victim].state == TIERD_EXTENT_RESIDENT &&
+                          (view.extents[victim].flags & TIERD_EXTENT_PINNED) == 0;
+            usable ? freed += view.extents[victim].bytes : ++counters_.bad_victims;
+            counters_.fresh_victims += usable && (victim == touched_[0] || victim == touched_[1]);
+        }
     }
 
+  private:
+    void count(const PolicyDecisions& out) {
+        counters_.most_asked = std::max<uint64_t>(counters_.most_asked, out.read_ahead.size());
+        counters_.watched += out.watch.size();
+        counters_.guesses += out.guesses.size();
+    }
+    Policy& policy_;
+    Counters& counters_;
+    ExtentId touched_[2] = {kNoExtent, kNoExtent};
+};
+
+class Machine final : private Backend {
+  public:
+    Machine(Policy& policy, size_t rows, uint32_t capacity_extents, uint32_t read_ticks)
+        : mapped_(rows),
+          read_ticks_(read_ticks),
+          placement_(config(capacity_extents), ExtentTable::make().value(),
+                     std::make_unique<CountedPolicy>(policy, counters), *this, {}) {}
+
     void set_capacity(uint32_t extents) {
-        capacity_bytes_ = uint64_t{extents} * kExtentBytes;
-        if (used_bytes_ <= capacity_bytes_) return;
-        make_room(used_bytes_ - capacity_bytes_, true);
+        placement_.set_budget(uint64_t{extents} * kExtentBytes);
         while (!evicting_.empty()) advance(1);
     }
 
-    // Opens a model of `count` extents. `label` fills role, layer and expert of an index.
-    void open(uint32_t slot, ExtentId first, uint32_t count, std::vector<uint32_t> order = {},
+    // Opens a model of `count` extents at the first free rows, which must be those from `first` on. `label` fills role, layer
+    // and expert of an index.
+    void open(uint32_t key, ExtentId first, uint32_t count, std::vector<uint32_t> order = {},
               bool learned = false, const std::function<void(uint32_t, tierd_extent&)>& label = {}) {
-        for (uint32_t index = 0; index < count; ++index) {
-            tierd_extent& row = rows_[first + index] = tierd_extent{};
-            row.model = static_cast<uint16_t>(slot);
-            row.bytes = kExtentBytes;
+        auto file = std::make_unique<PlacedFile>();
+        file->layout = ExtentLayout::even(uint64_t{count} * kExtentBytes, kExtentBytes);
+        file->file_bytes = uint64_t{count} * kExtentBytes;
+        file->extent_count = count;
+        file->order = std::move(order);
+        if (file->order.empty())
+            for (uint32_t index = 0; index < count; ++index) file->order.push_back(index);
+        file->order_learned = learned;
+        std::vector<ExtentLabel> labels(count);
+        for (uint32_t index = 0; label && index < count; ++index) {
+            tierd_extent row{};
             row.layer = TIERD_NO_LAYER;
             row.expert = TIERD_NO_EXPERT;
-            if (label) label(index, row);
+            label(index, row);
+            labels[index] = {row.layer, row.expert, row.role};
         }
-        if (order.empty())
-            for (uint32_t index = 0; index < count; ++index) order.push_back(index);
-        orders_[slot] = {first, count, std::move(order)};
-        const Opened& kept = orders_[slot];
-        policy_.model_open(
-            view(), {slot, first, count, kExtentBytes, uint64_t{count} * kExtentBytes, kept.order, learned});
+        placement_.take_rows(*file).value();
+        invariant(file->first_extent == first, "models are opened in the order of their rows");
+        placement_.open(*file, labels);
+        placement_.attach(*file, 0, 0);
+        files_[key] = std::move(file);
     }
 
     // Evicts what the model holds and closes it, as the engine does.
-    void close(uint32_t slot) {
-        Opened opened = orders_.at(slot);
-        auto ours = [&](ExtentId e) { return e >= opened.first && e < opened.first + opened.count; };
-        std::erase_if(wishes_, ours);
-        while (!disk_.empty()) advance(1);
-        for (ExtentId extent = opened.first; extent < opened.first + opened.count; ++extent)
-            if (is_resident(extent)) start_eviction(extent);
-        while (!evicting_.empty()) advance(1);
-        policy_.model_close(view(), slot);
-        orders_.erase(slot);
+    void close(uint32_t key) {
+        PlacedFile& file = *files_.at(key);
+        placement_.detach(file);
+        while (!file.is_idle()) {
+            placement_.evict(file);
+            advance(1);
+        }
+        placement_.close(file);
+        files_.erase(key);
     }
+    // The policy's number for the model.
+    uint32_t slot(uint32_t key) const { return files_.at(key)->slot; }
 
-    void pin(ExtentId extent, bool on) {
-        rows_[extent].flags = static_cast<uint8_t>(on ? rows_[extent].flags | TIERD_EXTENT_PINNED
-                                                      : rows_[extent].flags & ~TIERD_EXTENT_PINNED);
-    }
+    void pin(ExtentId extent, bool on) { placement_.extents().set_flag(extent, TIERD_EXTENT_PINNED, on); }
 
     void touch(ExtentId extent, uint32_t session = 0) {
         advance(1);
         ++counters.touches;
-        tierd_extent& row = rows_[extent];
-        bool resident = row.state == TIERD_EXTENT_RESIDENT;
+        bool resident = is_resident(extent);
         if (resident && (mapped_[extent] >> session & 1)) return;
         if (!resident) demand(extent);
-        PolicyDecisions decisions;
-        policy_.fault(view(), extent, resident ? Touch::minor : Touch::missing, decisions);
-        last_touched_[0] = std::exchange(last_touched_[1], extent);
-        row.last_touch_ns = now_ns();
-        ++row.touches;
-        row.flags &= static_cast<uint8_t>(~TIERD_EXTENT_UNTOUCHED);
-        carry_out(decisions);
-        while (row.state != TIERD_EXTENT_RESIDENT && counters.stuck == 0) {
+        placement_.accessed(extent, resident ? Touch::minor : Touch::missing);
+        pump();
+        while (!is_resident(extent) && counters.stuck == 0) {
             ++counters.wait_ticks;
             advance(1);
         }
-        for (uint32_t next = 0; next <= map_ahead; ++next)
-            if (extent + next < rows_.size() && is_resident(extent + next)) map(extent + next, session);
+        const ExtentId end = std::max(placement_.mapped_with(extent), extent + 1 + map_ahead);
+        for (ExtentId next = extent; next < std::min<ExtentId>(end, placement_.extents().size()); ++next)
+            if (is_resident(next)) map(next, session);
     }
 
     // Time passes without touches.
     void idle(uint64_t ticks) { advance(ticks); }
 
-    uint32_t map_ahead =
-        0;  // resident extents behind a touched one that are mapped with it, unseen by the policy
+    // Resident extents behind a touched one that are mapped with it, beside those that the engine maps anyway.
+    uint32_t map_ahead = 0;
 
-    uint64_t used_extents() const { return used_bytes_ / kExtentBytes; }
-    bool is_resident(ExtentId extent) const { return rows_[extent].state == TIERD_EXTENT_RESIDENT; }
-    uint64_t resident_in(ExtentId first, uint32_t count) const {
-        return static_cast<uint64_t>(
-            std::count_if(rows_.begin() + first, rows_.begin() + first + count,
-                          [](auto& row) { return row.state == TIERD_EXTENT_RESIDENT; }));
+    uint64_t used_extents() const { return placement_.tiers().used_bytes() / kExtentBytes; }
+    bool is_resident(ExtentId extent) { return placement_.extents().is(extent, TIERD_EXTENT_RESIDENT); }
+    uint64_t resident_in(ExtentId first, uint32_t count) {
+        uint64_t resident = 0;
+        for (ExtentId extent = first; extent < first + count; ++extent) resident += is_resident(extent);
+        return resident;
     }
-    PolicyView view() { return {rows_, {capacity_bytes_, used_bytes_}, now_ns()}; }
+    PolicyView view() { return placement_.policy().view(); }
 
     Counters counters;
 
   private:
-    struct Opened {
-        ExtentId first = 0;
-        uint32_t count = 0;
-        std::vector<uint32_t> order;
-    };
+    static PlacementConfig config(uint32_t capacity_extents) {
+        return {.extent_bytes = kExtentBytes,
+                .io_depth = kIoDepth,
+                .tiers = {{.name = "dram0", .capacity_bytes = uint64_t{capacity_extents} * kExtentBytes}}};
+    }
 
-    uint64_t now_ns() const { return (ticks_ + 1) * kTickNs; }
-
-    uint64_t coming_bytes() const {
-        uint64_t held_bytes = used_bytes_ - evicting_.size() * kExtentBytes;
-        return capacity_bytes_ > held_bytes ? capacity_bytes_ - held_bytes : 0;
+    // --- Backend
+    uint64_t now_ns() override { return (ticks_ + 1) * kTickNs; }
+    ReadStart read(PlacedFile&, ExtentId id, int) override {
+        counters.over_budget += placement_.tiers().used_bytes() > placement_.tiers().capacity_bytes();
+        placement_.filler().is_awaited(id) ? disk_.push_front(id) : disk_.push_back(id);
+        return ReadStart::begun;
+    }
+    void submit_reads() override {}
+    void release(PlacedFile&, ExtentId id, bool) override {
+        mapped_[id] = 0;
+        evicting_.push_back({ticks_ + kEvictTicks, id});
+    }
+    void move(PlacedFile&, MoveOrder) override {}
+    void cancel_move(ExtentId) override {}
+    bool rearm(PlacedFile&, ExtentId id, int) override {
+        mapped_[id] = 0;
+        return true;
     }
 
     void demand(ExtentId extent) {
         ++counters.demand_misses;
-        demanded_.insert(extent);
-        if (rows_[extent].state == TIERD_EXTENT_ABSENT) queue_demand(extent);
+        placement_.demand(extent);
         auto reading = std::find(disk_.begin(), disk_.end(), extent);
         if (reading == disk_.end()) return;
         disk_.erase(reading);
         disk_.push_front(extent);
     }
 
-    void queue_demand(ExtentId extent) {
-        rows_[extent].state = TIERD_EXTENT_QUEUED;
-        queued_.push_back(extent);
-    }
-
-    void carry_out(const PolicyDecisions& decisions) {
-        counters.most_asked = std::max<uint64_t>(counters.most_asked, decisions.read_ahead.size());
-        counters.watched += decisions.watch.size();
-        for (ExtentId extent : decisions.watch)
-            if (extent < rows_.size()) mapped_[extent] = 0;
-        for (ExtentId extent : decisions.read_ahead) {
-            if (extent >= rows_.size() || rows_[extent].state != TIERD_EXTENT_ABSENT) continue;
-            if (wishes_.size() >= 256) wishes_.pop_front();
-            wishes_.push_back(extent);
-        }
-        for (ExtentId extent : decisions.guesses)
-            if (extent < rows_.size() && rows_[extent].state == TIERD_EXTENT_ABSENT) guess(extent);
-        pump();
-    }
-
-    void guess(ExtentId extent) {
-        ++counters.guesses;
-        if (wishes_.size() < 256) wishes_.push_back(extent);
-    }
-
-    // Demand first; then wishes, in order, which are all forgotten when the policy has nothing to give for
-    // them.
-    void pump() {
-        while (!queued_.empty()) {
-            if (used_bytes_ + kExtentBytes > capacity_bytes_) {
-                make_room(queued_.size() * kExtentBytes, true);
-                if (evicting_.empty() && disk_.empty()) ++counters.stuck;
-                return;
-            }
-            start(queued_.front(), true);
-            queued_.pop_front();
-        }
-        while (!wishes_.empty() && disk_.size() < kIoDepth) {
-            ExtentId extent = wishes_.front();
-            bool wanted = rows_[extent].state == TIERD_EXTENT_ABSENT;
-            if (wanted && used_bytes_ + kExtentBytes > capacity_bytes_) {
-                if (!make_room(kExtentBytes, false)) wishes_.clear();
-                return;
-            }
-            if (wanted) start(extent, false);
-            wishes_.pop_front();
-        }
-    }
-
-    void start(ExtentId extent, bool first) {
-        rows_[extent].state = TIERD_EXTENT_FILLING;
-        used_bytes_ += kExtentBytes;
-        counters.over_budget += used_bytes_ > capacity_bytes_;
-        first ? disk_.push_front(extent) : disk_.push_back(extent);
-    }
-
-    bool make_room(uint64_t bytes, bool for_demand) {
-        if (coming_bytes() >= bytes && used_bytes_ <= capacity_bytes_) return true;
-        uint64_t missing = bytes - std::min(bytes, coming_bytes());
-        if (missing == 0) return true;
-        PolicyDecisions decisions;
-        policy_.reclaim(view(), missing, for_demand, decisions);
-        uint64_t freed = 0;
-        for (ExtentId victim : decisions.evict) {
-            if (freed >= missing) break;
-            bool usable =
-                victim < rows_.size() && is_resident(victim) && !(rows_[victim].flags & TIERD_EXTENT_PINNED);
-            if (!usable) ++counters.bad_victims;
-            if (!usable) continue;
-            counters.fresh_victims += victim == last_touched_[0] || victim == last_touched_[1];
-            counters.wasted += (rows_[victim].flags & TIERD_EXTENT_UNTOUCHED) != 0;
-            start_eviction(victim);
-            freed += kExtentBytes;
-        }
-        return freed >= missing;
-    }
-
-    void start_eviction(ExtentId extent) {
-        rows_[extent].state = TIERD_EXTENT_EVICTING;
-        mapped_[extent] = 0;
-        evicting_.push_back({ticks_ + kEvictTicks, extent});
-    }
-
-    void finish_eviction(ExtentId extent) {
-        rows_[extent].state = TIERD_EXTENT_ABSENT;
-        rows_[extent].flags &= static_cast<uint8_t>(~(TIERD_EXTENT_UNTOUCHED | TIERD_EXTENT_MAPPED));
-        used_bytes_ -= kExtentBytes;
-        policy_.evicted(view(), extent);
-        if (demanded_.contains(extent)) queue_demand(extent);
-    }
-
     void map(ExtentId extent, uint32_t session) {
-        rows_[extent].flags |= TIERD_EXTENT_MAPPED;
+        placement_.extents().set_flag(extent, TIERD_EXTENT_MAPPED, true);
         mapped_[extent] |= 1u << session;
+    }
+
+    void pump() {
+        bool more = true;
+        while (more) {
+            bool done = placement_.pump();
+            more = !done || placement_.filler().has_more();
+            handle_events();
+        }
+        counters.wasted = placement_.counters().fills_wasted;
+    }
+
+    void handle_events() {
+        for (const PlacementEvent& event : placement_.take_events()) {
+            counters.fills += event.kind == PlacementEvent::Kind::filled;
+            counters.stuck += event.kind == PlacementEvent::Kind::failed;
+        }
     }
 
     void advance(uint64_t ticks) {
@@ -257,14 +241,11 @@ class Machine {
             while (!evicting_.empty() && evicting_.front().first <= ticks_) {
                 ExtentId gone = evicting_.front().second;
                 evicting_.pop_front();
-                finish_eviction(gone);
+                placement_.on_released(gone, true);
             }
+            handle_events();
             pump();
-            if (ticks_ % kEpochTicks == 0) {
-                PolicyDecisions decisions;
-                policy_.epoch(view(), decisions);
-                carry_out(decisions);
-            }
+            if (ticks_ % kEpochTicks == 0) placement_.epoch();
         }
     }
 
@@ -272,29 +253,17 @@ class Machine {
         read_progress_ = 0;
         ExtentId extent = disk_.front();
         disk_.pop_front();
-        tierd_extent& row = rows_[extent];
-        row.state = TIERD_EXTENT_RESIDENT;
-        row.filled_ns = now_ns();
-        ++counters.fills;
-        if (demanded_.erase(extent) == 0) row.flags |= TIERD_EXTENT_UNTOUCHED;
-        policy_.filled(view(), extent);
+        placement_.on_read(extent, now_ns());
     }
 
-    Policy& policy_;
-    std::vector<tierd_extent> rows_;
     std::vector<uint32_t> mapped_;  // a bit for each session
-    std::map<uint32_t, Opened> orders_;
+    std::map<uint32_t, std::unique_ptr<PlacedFile>> files_;
     std::deque<ExtentId> disk_;                           // being read, the first next
-    std::deque<ExtentId> queued_;                         // demanded, without memory
-    std::deque<ExtentId> wishes_;                         // read-ahead, without memory
     std::deque<std::pair<uint64_t, ExtentId>> evicting_;  // with the tick of their end
-    std::set<ExtentId> demanded_;
-    ExtentId last_touched_[2] = {kNoExtent, kNoExtent};
-    uint64_t capacity_bytes_ = 0;
-    uint64_t used_bytes_ = 0;
     uint64_t ticks_ = 0;
     uint32_t read_ticks_;
     uint32_t read_progress_ = 0;
+    Placement placement_;
 };
 
 // Reads that the clairvoyant optimum (Belady) needs for the touches from `from` on, having served those

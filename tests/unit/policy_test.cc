@@ -17,7 +17,7 @@ using namespace tierd::sim;
 
 namespace {
 
-using Trace = std::vector<ExtentId>;
+using Touches = std::vector<ExtentId>;
 
 struct Outcome {
     double hit_ratio = 0;      // of the touches after the warm-up, those that cost no read
@@ -44,7 +44,7 @@ void check_sound(const Machine& machine) {
 }
 
 // Serves the trace; the figures are those of the touches from `warm_up` on.
-Outcome serve(const Setting& setting, const Trace& trace, size_t warm_up) {
+Outcome serve(const Setting& setting, const Touches& trace, size_t warm_up) {
     auto policy = make_builtin_policy(setting.policy);
     Machine machine(*policy, setting.extents, setting.capacity, setting.read_ticks);
     machine.open(1, 0, setting.extents, setting.order, setting.learned, setting.label);
@@ -64,21 +64,21 @@ Outcome serve(const Setting& setting, const Trace& trace, size_t warm_up) {
     return outcome;
 }
 
-Trace passes(const Trace& one, int count) {
-    Trace trace;
+Touches passes(const Touches& one, int count) {
+    Touches trace;
     for (int i = 0; i < count; ++i) trace.insert(trace.end(), one.begin(), one.end());
     return trace;
 }
 
-Trace by_file(uint32_t extents) {
-    Trace trace(extents);
+Touches by_file(uint32_t extents) {
+    Touches trace(extents);
     for (uint32_t i = 0; i < extents; ++i) trace[i] = i;
     return trace;
 }
 
 // Two threads, each with half of every tensor.
-Trace two_threads(uint32_t extents, uint32_t tensor) {
-    Trace trace;
+Touches two_threads(uint32_t extents, uint32_t tensor) {
+    Touches trace;
     for (uint32_t begin = 0; begin < extents; begin += tensor)
         for (uint32_t i = 0; i < tensor / 2; ++i) {
             trace.push_back(begin + i);
@@ -88,8 +88,8 @@ Trace two_threads(uint32_t extents, uint32_t tensor) {
 }
 
 // Tensors that lie in the file in another order than they are used, as in a GGUF's layers.
-Trace shuffled_tensors(uint32_t extents, uint32_t tensor) {
-    Trace trace;
+Touches shuffled_tensors(uint32_t extents, uint32_t tensor) {
+    Touches trace;
     for (uint32_t layer = 0; layer < extents; layer += 4 * tensor)
         for (uint32_t which : {2u, 0u, 3u, 1u})
             for (uint32_t i = 0; i < tensor; ++i) trace.push_back(layer + which * tensor + i);
@@ -108,7 +108,7 @@ const std::vector<uint32_t> kBudgets{1024 * 100 / 133, 1024 * 2 / 3, 1024 / 2, 1
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(a_dense_model_larger_than_the_budget_is_served_nearly_like_the_optimum) {
-    Trace trace = passes(by_file(1024), 10);
+    Touches trace = passes(by_file(1024), 10);
     for (uint32_t capacity : kBudgets)
         for (const char* policy : {"sweep", "auto"}) {
             Setting setting{.policy = policy, .capacity = capacity};
@@ -120,7 +120,7 @@ BOOST_AUTO_TEST_CASE(a_dense_model_larger_than_the_budget_is_served_nearly_like_
 }
 
 BOOST_AUTO_TEST_CASE(lru_gets_almost_nothing_of_a_dense_model_larger_than_the_budget) {
-    Trace trace = passes(by_file(1024), 10);
+    Touches trace = passes(by_file(1024), 10);
     for (uint32_t capacity : kBudgets) {
         Setting setting{.policy = "lru", .capacity = capacity};
         Outcome outcome = serve(setting, trace, 3 * 1024);
@@ -130,7 +130,7 @@ BOOST_AUTO_TEST_CASE(lru_gets_almost_nothing_of_a_dense_model_larger_than_the_bu
 }
 
 BOOST_AUTO_TEST_CASE(streaming_keeps_the_disk_busy_all_the_time) {
-    Trace trace = passes(by_file(1024), 10);
+    Touches trace = passes(by_file(1024), 10);
     for (uint32_t capacity : kBudgets) {
         Setting setting{.policy = "auto", .capacity = capacity, .read_ticks = 5};
         Outcome outcome = serve(setting, trace, 3 * 1024);
@@ -143,7 +143,7 @@ BOOST_AUTO_TEST_CASE(streaming_keeps_the_disk_busy_all_the_time) {
 }
 
 BOOST_AUTO_TEST_CASE(two_threads_in_halves_of_each_tensor_are_still_a_sweep) {
-    Trace trace = passes(two_threads(1024, 32), 10);
+    Touches trace = passes(two_threads(1024, 32), 10);
     for (uint32_t capacity : kBudgets)
         for (const char* policy : {"sweep", "auto"}) {
             Setting setting{.policy = policy, .capacity = capacity};
@@ -155,7 +155,7 @@ BOOST_AUTO_TEST_CASE(two_threads_in_halves_of_each_tensor_are_still_a_sweep) {
 }
 
 BOOST_AUTO_TEST_CASE(the_order_of_use_is_learned_in_the_first_pass) {
-    Trace trace = passes(shuffled_tensors(1024, 8), 10);
+    Touches trace = passes(shuffled_tensors(1024, 8), 10);
     for (uint32_t capacity : kBudgets) {
         Setting setting{.policy = "auto", .capacity = capacity, .read_ticks = 1};
         Outcome outcome = serve(setting, trace, 4 * 1024);
@@ -167,7 +167,7 @@ BOOST_AUTO_TEST_CASE(the_order_of_use_is_learned_in_the_first_pass) {
 }
 
 BOOST_AUTO_TEST_CASE(a_learned_order_is_replayed_from_the_first_touch_on) {
-    Trace trace = shuffled_tensors(1024, 8);
+    Touches trace = shuffled_tensors(1024, 8);
     std::vector<uint32_t> order(trace.begin(), trace.end());
     Setting setting{.policy = "auto", .capacity = 1024, .read_ticks = 1, .order = order, .learned = true};
     Outcome replayed = serve(setting, trace, 0);
@@ -202,12 +202,12 @@ struct Moe {
     }
 
     // `skew` 0: all experts alike; 1: Zipf. Which experts are popular differs by layer and by topic.
-    Trace tokens(int count, double skew, uint32_t topic = 0) const {
+    Touches tokens(int count, double skew, uint32_t topic = 0) const {
         std::mt19937 random(7);
         std::vector<double> weights(experts);
         for (uint32_t rank = 0; rank < experts; ++rank) weights[rank] = 1 / std::pow(rank + 1, skew);
         std::discrete_distribution<uint32_t> pick(weights.begin(), weights.end());
-        Trace trace;
+        Touches trace;
         for (int token = 0; token < count; ++token)
             for (uint32_t layer = 0; layer < layers; ++layer) {
                 for (uint32_t i = 0; i < dense; ++i) trace.push_back(layer * per_layer() + i);
@@ -227,7 +227,7 @@ struct Moe {
 BOOST_AUTO_TEST_CASE(experts_are_kept_by_how_often_they_are_missed_and_the_rest_is_held) {
     Moe moe;
     for (double skew : {0.0, 0.6, 1.0, 1.4}) {
-        Trace trace = moe.tokens(600, skew);
+        Touches trace = moe.tokens(600, skew);
         size_t warm_up = trace.size() / 3;
         for (uint32_t part : {2u, 4u}) {
             Setting setting{.policy = "lru", .extents = moe.extents(), .capacity = moe.extents() / part};
@@ -247,9 +247,9 @@ namespace {
 
 // Tokens of a mixture in which an expert is followed, with probability `follow`, by one certain expert of the
 // next layer, and else by any.
-Trace succession_tokens(const Moe& moe, int count, double follow) {
+Touches succession_tokens(const Moe& moe, int count, double follow) {
     std::mt19937 random(11);
-    Trace trace;
+    Touches trace;
     for (int token = 0; token < count; ++token) {
         std::set<uint32_t> chosen;
         for (uint32_t layer = 0; layer < moe.layers; ++layer) {
@@ -285,7 +285,7 @@ struct NoGuesses final : Policy {
     void epoch(const PolicyView& v, PolicyDecisions& out) override { inner->epoch(v, out); }
 };
 
-Counters serve_mixture(Policy& policy, const Moe& moe, const Trace& trace) {
+Counters serve_mixture(Policy& policy, const Moe& moe, const Touches& trace) {
     Machine machine(policy, moe.extents(), moe.extents() / 2, 3);
     machine.open(1, 0, moe.extents(), {}, false,
                  [&](uint32_t index, tierd_extent& row) { moe.label(index, row); });
@@ -299,8 +299,8 @@ Counters serve_mixture(Policy& policy, const Moe& moe, const Trace& trace) {
 BOOST_AUTO_TEST_CASE(experts_are_watched_only_where_some_are_soon_to_go) {
     Moe moe;
     AdaptivePolicy policy(AdaptivePolicy::Choice::by_score);
-    const Trace token = moe.tokens(1, 0);
-    Trace same;
+    const Touches token = moe.tokens(1, 0);
+    Touches same;
     for (int i = 0; i < 400; ++i) same.insert(same.end(), token.begin(), token.end());
     BOOST_TEST(serve_mixture(policy, moe, same).watched == 0u);
     BOOST_TEST(serve_mixture(policy, moe, moe.tokens(400, 0)).watched > 0u);
@@ -308,7 +308,7 @@ BOOST_AUTO_TEST_CASE(experts_are_watched_only_where_some_are_soon_to_go) {
 
 BOOST_AUTO_TEST_CASE(experts_that_follow_others_are_read_while_the_layer_before_computes) {
     Moe moe{.dense = 16};
-    Trace trace = succession_tokens(moe, 600, 0.95);
+    Touches trace = succession_tokens(moe, 600, 0.95);
     AdaptivePolicy guessing(AdaptivePolicy::Choice::by_score);
     NoGuesses silent;
     Counters with = serve_mixture(guessing, moe, trace);
@@ -324,7 +324,7 @@ BOOST_AUTO_TEST_CASE(experts_that_follow_others_are_read_while_the_layer_before_
 BOOST_AUTO_TEST_CASE(where_experts_follow_by_chance_nothing_is_guessed) {
     for (double follow : {0.0, 0.2}) {
         Moe moe{.dense = 16};
-        Trace trace = succession_tokens(moe, 600, follow);
+        Touches trace = succession_tokens(moe, 600, follow);
         AdaptivePolicy guessing(AdaptivePolicy::Choice::by_score);
         NoGuesses silent;
         Counters with = serve_mixture(guessing, moe, trace);
@@ -339,13 +339,13 @@ BOOST_AUTO_TEST_CASE(where_experts_follow_by_chance_nothing_is_guessed) {
 
 BOOST_AUTO_TEST_CASE(guessing_ends_when_the_succession_does) {
     Moe moe{.dense = 16};
-    Trace trace = succession_tokens(moe, 400, 0.95);
+    Touches trace = succession_tokens(moe, 400, 0.95);
     AdaptivePolicy policy(AdaptivePolicy::Choice::by_score);
     BOOST_TEST(serve_mixture(policy, moe, trace).guesses > 1000u);
-    Trace chance = succession_tokens(moe, 400, 0);
+    Touches chance = succession_tokens(moe, 400, 0);
     uint64_t guesses_of_both = serve_mixture(policy, moe, chance).guesses;  // the model is opened anew
     BOOST_TEST(guesses_of_both * 50 < chance.size());
-    Trace changed = trace;
+    Touches changed = trace;
     changed.insert(changed.end(), chance.begin(), chance.end());
     AdaptivePolicy other(AdaptivePolicy::Choice::by_score);
     AdaptivePolicy first(AdaptivePolicy::Choice::by_score);
@@ -356,9 +356,9 @@ BOOST_AUTO_TEST_CASE(guessing_ends_when_the_succession_does) {
 
 BOOST_AUTO_TEST_CASE(experts_that_become_popular_later_take_the_place_of_those_that_were) {
     Moe moe;
-    Trace trace;
+    Touches trace;
     for (uint32_t topic = 0; topic < 6; ++topic) {
-        Trace part = moe.tokens(300, 1, topic);
+        Touches part = moe.tokens(300, 1, topic);
         trace.insert(trace.end(), part.begin(), part.end());
     }
     for (uint32_t part : {2u, 4u}) {
@@ -380,12 +380,12 @@ BOOST_AUTO_TEST_CASE(a_model_with_experts_is_not_swept_even_when_a_prompt_uses_a
     machine.open(1, 0, moe.extents(), {}, false,
                  [&](uint32_t index, tierd_extent& row) { moe.label(index, row); });
     for (ExtentId extent : passes(by_file(moe.extents()), 2)) machine.touch(extent);
-    BOOST_TEST((policy.mode(1) == Mode::heat));
+    BOOST_TEST((policy.mode(machine.slot(1)) == Mode::heat));
     for (ExtentId extent : moe.tokens(100, 0.5)) machine.touch(extent);
-    BOOST_TEST((policy.mode(1) == Mode::heat));
+    BOOST_TEST((policy.mode(machine.slot(1)) == Mode::heat));
     machine.set_capacity(moe.extents() + 8);
     machine.idle(kEpochTicks);
-    BOOST_TEST((policy.mode(1) == Mode::lru));
+    BOOST_TEST((policy.mode(machine.slot(1)) == Mode::lru));
     check_sound(machine);
 }
 
@@ -394,16 +394,16 @@ BOOST_AUTO_TEST_CASE(auto_tells_passes_from_random_access_and_changes_its_mind) 
     AdaptivePolicy policy(AdaptivePolicy::Choice::by_score);
     Machine machine(policy, moe.extents(), moe.extents() / 2, 1);
     machine.open(1, 0, moe.extents());
-    BOOST_TEST((policy.mode(1) == Mode::lru));
+    BOOST_TEST((policy.mode(machine.slot(1)) == Mode::lru));
     for (ExtentId extent : passes(by_file(moe.extents()), 2)) machine.touch(extent);
-    BOOST_TEST((policy.mode(1) == Mode::sweep));
+    BOOST_TEST((policy.mode(machine.slot(1)) == Mode::sweep));
     for (ExtentId extent : moe.tokens(100, 0.5)) machine.touch(extent);
-    BOOST_TEST((policy.mode(1) == Mode::heat));
+    BOOST_TEST((policy.mode(machine.slot(1)) == Mode::heat));
     for (ExtentId extent : passes(by_file(moe.extents()), 2)) machine.touch(extent);
-    BOOST_TEST((policy.mode(1) == Mode::sweep));
+    BOOST_TEST((policy.mode(machine.slot(1)) == Mode::sweep));
     machine.set_capacity(moe.extents() + 8);
     machine.idle(kEpochTicks);
-    BOOST_TEST((policy.mode(1) == Mode::lru));
+    BOOST_TEST((policy.mode(machine.slot(1)) == Mode::lru));
     check_sound(machine);
 }
 
