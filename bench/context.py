@@ -120,8 +120,8 @@ class Bench:
         """The budget was held, and what is measured is tierd: the engine was not sent back to the kernel's mapping."""
         if status["counters"]["bytes_read"] == 0:
             raise Failed("the engine took nothing from tierd")
-        if status["counters"]["fall_backs_ordered"] > 0:
-            raise Failed(f"tierd gave {status['counters']['fall_backs_ordered']} ranges back to the kernel: see its log above")
+        if status["counters"]["fall_backs_commanded"] > 0:
+            raise Failed(f"tierd gave {status['counters']['fall_backs_commanded']} ranges back to the kernel: see its log above")
         if status["resident_peak_bytes"] > status["budget_bytes"]:
             raise Failed(f"tierd held {status['resident_peak_bytes']} bytes, more than its budget of {status['budget_bytes']}")
 

@@ -213,9 +213,9 @@ def in_guest(program, *arguments):
 
 
 def moves_beside_copies():
-    lines, why_not = in_guest("tierd_pages_bench", "0", "2")
-    if why_not:
-        return [rows.skipped("migrate_vs_memcpy", "bytes_per_s", why_not)]
+    lines, unavailable_reason = in_guest("tierd_pages_bench", "0", "2")
+    if unavailable_reason:
+        return [rows.skipped("migrate_vs_memcpy", "bytes_per_s", unavailable_reason)]
     results = []
     for pages, suffix in (("hugetlb", ""), ("thp", "_thp"), ("4k", "_4k")):
         own = [line for line in lines if line["pages"] == pages]
@@ -228,9 +228,9 @@ def moves_beside_copies():
 
 
 def moves_beside_readers():
-    lines, why_not = in_guest("tierd_moves_bench")
-    if why_not:
-        return [rows.skipped(name, "", why_not) for name in ("reader_slowdown", "drain_1gib_guest_s")]
+    lines, unavailable_reason = in_guest("tierd_moves_bench")
+    if unavailable_reason:
+        return [rows.skipped(name, "", unavailable_reason) for name in ("reader_slowdown", "drain_1gib_guest_s")]
     slices = [line for line in lines if line["what"] == "reader"]
     drains = [line for line in lines if line["what"] == "drain"]
     moved = statistics.median(line["moved_per_s"] for line in slices) / MIB

@@ -203,7 +203,7 @@ def main():
     results, offered = [], offers(options)
     for name in SOURCES:
         if not offered[name]["available"]:
-            results += [rows.skipped(f"{name}_{what}", "", offered[name]["why_not"])
+            results += [rows.skipped(f"{name}_{what}", "", offered[name]["unavailable_reason"])
                         for what in ("spearman", "top_decile_found", "cpu_share", "reader_slowdown")]
             continue
         for kind, prefix, extent_bytes in (("small", name, SLICE), ("huge", f"{name}_huge", 2 << 20)):

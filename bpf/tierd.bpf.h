@@ -27,7 +27,7 @@
  *   TIERD_POLICY("GPL");
  *   TIERD_HOOK(fault)
  *   {
- *           struct tierd_mark *mark = tierd_mark(call->extent);
+ *           struct tierd_extent_ctx *mark = tierd_extent_ctx(call->extent);
  *           if (mark)
  *                   mark->worth = call->now_ns;
  *           return 0;
@@ -73,8 +73,8 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct tierd_mark);
-} tierd_marks SEC(".maps");
+	__type(value, struct tierd_extent_ctx);
+} tierd_extent_ctxs SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -113,8 +113,8 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, TIERD_MAX_LEASES);
 	__type(key, __u32);
-	__type(value, struct tierd_lease_mark);
-} tierd_lease_marks SEC(".maps");
+	__type(value, struct tierd_lease_ctx);
+} tierd_lease_ctxs SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -131,9 +131,9 @@ TIERD_INLINE const struct tierd_extent *tierd_extent(__u32 extent)
 	return bpf_map_lookup_elem(&tierd_extents, &extent);
 }
 
-TIERD_INLINE struct tierd_mark *tierd_mark(__u32 extent)
+TIERD_INLINE struct tierd_extent_ctx *tierd_extent_ctx(__u32 extent)
 {
-	return bpf_map_lookup_elem(&tierd_marks, &extent);
+	return bpf_map_lookup_elem(&tierd_extent_ctxs, &extent);
 }
 
 /* NULL for a slot that is not open. */
@@ -168,9 +168,9 @@ TIERD_INLINE const struct tierd_lease *tierd_lease(__u32 lease)
 	return found && found->pid ? found : NULL;
 }
 
-TIERD_INLINE struct tierd_lease_mark *tierd_lease_mark(__u32 lease)
+TIERD_INLINE struct tierd_lease_ctx *tierd_lease_ctx(__u32 lease)
 {
-	return bpf_map_lookup_elem(&tierd_lease_marks, &lease);
+	return bpf_map_lookup_elem(&tierd_lease_ctxs, &lease);
 }
 
 /* ---- walking --------------------------------------------------------------------------------------------------- */
@@ -274,10 +274,10 @@ TIERD_INLINE void tierd_watch(__u32 extent)
 /* Keep it in memory: nothing but a demand miss that finds nothing else may take it. */
 TIERD_INLINE void tierd_hold(__u32 extent)
 {
-	struct tierd_mark *mark = tierd_mark(extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(extent);
 
-	if (mark)
-		mark->worth = TIERD_HOLD;
+	if (ctx)
+		ctx->score = TIERD_HOLD;
 }
 
 /* How full a tier is, 0 .. 1000; 1000 for one that is not there. */

@@ -25,7 +25,7 @@
 #define TIERD_ASSERT(cond, why) _Static_assert(cond, why)
 #endif
 
-#define TIERD_ABI_VERSION 3
+#define TIERD_ABI_VERSION 4
 
 #define TIERD_NO_LAYER 0xffffu      /* the extent belongs to no layer (embedding, head, header) */
 #define TIERD_NO_EXPERT 0xffffu     /* the extent belongs to no single expert */
@@ -110,11 +110,11 @@ TIERD_ASSERT(sizeof(struct tierd_extent) == 48, "layout is ABI: bump TIERD_ABI_V
  * worth least go first (of equals the one not touched for longest). Memory for a read-ahead is only taken from extents
  * worth less than the one to be read. TIERD_HOLD: only a demand miss that finds nothing else may take it.
  */
-struct tierd_mark {
-	__u64 worth;
-	__u32 word[2]; /* the policy's own */
+struct tierd_extent_ctx {
+	__u64 score;
+	__u32 user[2]; /* the policy's own */
 };
-TIERD_ASSERT(sizeof(struct tierd_mark) == 16, "layout is ABI: bump TIERD_ABI_VERSION");
+TIERD_ASSERT(sizeof(struct tierd_extent_ctx) == 16, "layout is ABI: bump TIERD_ABI_VERSION");
 #define TIERD_HOLD 0xffffffffffffffffull
 
 /* One open weight file, by slot. Written by tierd alone; a free slot has extent_count 0. */
@@ -186,10 +186,10 @@ TIERD_ASSERT(sizeof(struct tierd_lease) == 80, "layout is ABI: bump TIERD_ABI_VE
  * waited longest), and memory is asked back from who is worth least. Nobody is passed over for longer than eight time slices,
  * whatever he is worth, and a lease that works keeps its slice.
  */
-struct tierd_lease_mark {
-	__u64 worth;
+struct tierd_lease_ctx {
+	__u64 score;
 };
-TIERD_ASSERT(sizeof(struct tierd_lease_mark) == 8, "layout is ABI: bump TIERD_ABI_VERSION");
+TIERD_ASSERT(sizeof(struct tierd_lease_ctx) == 8, "layout is ABI: bump TIERD_ABI_VERSION");
 
 /* How a touch was seen. */
 enum tierd_touch {

@@ -25,7 +25,7 @@ json to_json_value(const EngineCounters& c) {
             {"evictions", c.evictions},
             {"read_errors", c.read_errors},
             {"generations_changed", c.generations_changed},
-            {"fall_backs_ordered", c.fall_backs_ordered},
+            {"fall_backs_commanded", c.fall_backs_commanded},
             {"decisions_refused", c.decisions_refused},
             {"sessions_opened", c.sessions_opened},
             {"moves", c.moves},
@@ -69,7 +69,7 @@ json to_json_value(const HookStatus& hook) {
 
 json to_json_value(const MovesStatus& m) {
     return {{"limit_bytes_per_s", m.limit_bytes_per_s},
-            {"pace_bytes_per_s", m.pace_bytes_per_s},
+            {"rate_bytes_per_s", m.rate_bytes_per_s},
             {"reader_slowdown", m.reader_slowdown > 0 ? json(m.reader_slowdown) : json(nullptr)}};
 }
 
@@ -167,7 +167,7 @@ json to_json_value(const TierStatus& t) {
             {"nodes", t.nodes},
             {"latency_ns", t.latency_ns},
             {"bandwidth_bytes_per_s", t.bandwidth_bytes_per_s},
-            {"figures", t.figures},
+            {"source", t.source},
             {"state", t.state}};
 }
 
@@ -200,17 +200,17 @@ json to_json_value(const SlowFault& f) {
 
 json to_json_value(const SourceStatus& s) {
     return {{"name", s.name},
-            {"tells", s.tells},
+            {"record_fields", s.record_fields},
             {"event", s.event},
             {"available", s.available},
             {"used", s.used},
-            {"why_not", s.why_not},
+            {"unavailable_reason", s.unavailable_reason},
             {"records", s.records},
             {"lost", s.lost},
             {"throttled", s.throttled},
             {"damaged", s.damaged},
-            {"elsewhere", s.elsewhere},
-            {"ended", s.ended},
+            {"unattributed", s.unattributed},
+            {"stale", s.stale},
             {"period", s.period},
             {"rate_per_s", s.rate},
             {"cost_share", s.cost_share},
@@ -248,7 +248,7 @@ json to_json_value(const PolicyStatus& p) {
             {"licence", p.licence},
             {"loaded_for_ns", p.loaded_for_ns},
             {"rows", p.rows},
-            {"room", p.room},
+            {"capacity", p.capacity},
             {"verified_instructions", p.verified_instructions},
             {"map_bytes", p.map_bytes},
             {"knobs", list_of(p.knobs)},

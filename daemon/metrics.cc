@@ -30,7 +30,7 @@ constexpr CounterRow kCounters[] = {
     {"tierd_evictions_total", "", "Extents dropped from memory.", &EngineCounters::evictions},
     {"tierd_read_errors_total", "", "Reads of weight files that failed.", &EngineCounters::read_errors},
     {"tierd_generations_changed_total", "", "Weight files found changed while they were served.", &EngineCounters::generations_changed},
-    {"tierd_fall_backs_ordered_total", "", "Ranges given back to the kernel's mapping on tierd's order.", &EngineCounters::fall_backs_ordered},
+    {"tierd_fall_backs_ordered_total", "", "Ranges given back to the kernel's mapping on tierd's order.", &EngineCounters::fall_backs_commanded},
     {"tierd_decisions_refused_total", "", "Policy proposals that failed validation.", &EngineCounters::decisions_refused},
     {"tierd_moves_total", "", "Extents that went from one memory tier to another.", &EngineCounters::moves},
     {"tierd_moved_bytes_total", "", "Bytes of them.", &EngineCounters::bytes_moved},
@@ -154,7 +154,7 @@ std::string prometheus_text(const EngineStatus& status, const std::vector<ModelS
     add_gauge(out, "tierd_move_limit_bytes_per_second",
               "Most bytes that may be moved in a second; 0: no limit.", status.moves.limit_bytes_per_s);
     add_gauge(out, "tierd_move_pace_bytes_per_second", "Of it, as much as readers allow now.",
-              status.moves.pace_bytes_per_s);
+              status.moves.rate_bytes_per_s);
     add_models(out, models);
     add_tiers(out, tiers);
     add_counts(out, "tierd_fall_backs_total", "reason",

@@ -31,10 +31,10 @@ static __u64 reading_ns(const struct tierd_tier_info *tier, __u32 bytes)
 
 TIERD_HOOK(fault)
 {
-	struct tierd_mark *mark = tierd_mark(call->extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(call->extent);
 
-	if (mark)
-		mark->worth = call->now_ns;
+	if (ctx)
+		ctx->score = call->now_ns;
 	return 0;
 }
 

@@ -4,7 +4,7 @@
  *
  * Why:   without a policy the processes that share a card take turns, whoever they are: a batch job's turn is worth as much
  *        as that of the engine that answers people. Here processes whose name matches `first` are served before all others and
- *        give back last; those that match `last` the other way round. Nobody waits for ever: see tierd_lease_mark.
+ *        give back last; those that match `last` the other way round. Nobody waits for ever: see tierd_lease_ctx.
  * Reads: the names of the processes that have leases. Places nothing in memory: the built-in policy does that.
  */
 #include "tierd.bpf.h"
@@ -30,10 +30,10 @@ TIERD_HOOK(contend)
 
 	tierd_for_lease (i) {
 		const struct tierd_lease *lease = tierd_lease(i);
-		struct tierd_lease_mark *mark = tierd_lease_mark(i);
+		struct tierd_lease_ctx *ctx = tierd_lease_ctx(i);
 
-		if (lease && mark)
-			mark->worth = is(first, lease) ? 2 : is(last, lease) ? 0 : 1;
+		if (lease && ctx)
+			ctx->score = is(first, lease) ? 2 : is(last, lease) ? 0 : 1;
 	}
 	return 0;
 }

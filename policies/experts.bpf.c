@@ -10,7 +10,7 @@
  * Popularity is one number that never has to be aged: a touch counts 2^(now / half_life), and an expert's worth is the
  * logarithm of the sum of its touches. So the worths of different times compare as they are.
  */
-#include "succession.bpf.h"
+#include "expert_predictor.bpf.h"
 
 TIERD_POLICY("Dual BSD/GPL");
 
@@ -40,21 +40,21 @@ static __u64 sum(__u64 a, __u64 b)
 }
 
 /* An expert is its slices: what happens to one happens to all. Absent ones are read. Returns the first of them. */
-__noinline int raise(__u32 slice, __u64 worth, __u32 touched)
+__noinline int raise(__u32 slice, __u64 score, __u32 touched)
 {
 	__u32 step, next = slice, first = slice;
 
 	tierd_for (step, 0, 64) {
 		const struct tierd_extent *row = tierd_extent(next);
-		struct tierd_mark *mark = tierd_mark(next);
+		struct tierd_extent_ctx *ctx = tierd_extent_ctx(next);
 
-		if (!row || !mark)
+		if (!row || !ctx)
 			break;
-		if (mark->worth < worth)
-			mark->worth = worth;
+		if (ctx->score < score)
+			ctx->score = score;
 		if (touched) {
-			mark->word[COUNTED] = touches;
-			mark->word[WATCHED] = 0;
+			ctx->user[COUNTED] = touches;
+			ctx->user[WATCHED] = 0;
 		}
 		if (row->state == TIERD_EXTENT_ABSENT)
 			tierd_read_ahead(next, touched);
@@ -71,22 +71,22 @@ TIERD_HOOK(fault)
 {
 	__u32 extent = call->extent;
 	const struct tierd_extent *row = tierd_extent(extent);
-	struct tierd_mark *mark = tierd_mark(extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(extent);
 	const struct tierd_model *model = tierd_model(call->model);
 	__u32 next;
 	__u64 now;
 
-	if (!row || !mark || !model)
+	if (!row || !ctx || !model)
 		return 0;
 	if (row->expert == TIERD_NO_EXPERT && model->experts) {
-		mark->worth = SHARED + call->now_ns;
+		ctx->score = SHARED + call->now_ns;
 		return 0;
 	}
-	if (mark->word[COUNTED] && touches - mark->word[COUNTED] < TOGETHER)
+	if (ctx->user[COUNTED] && touches - ctx->user[COUNTED] < TOGETHER)
 		return 0; /* another slice of it was touched just now */
 	now = ++touches * STEP / (half_life ? half_life : 1);
-	extent = raise(extent, sum(mark->worth, now), 1);
-	next = sure && row->expert != TIERD_NO_EXPERT ? succession(row, extent, sure) : TIERD_NO_EXTENT;
+	extent = raise(extent, sum(ctx->score, now), 1);
+	next = sure && row->expert != TIERD_NO_EXPERT ? predictor(row, extent, sure) : TIERD_NO_EXTENT;
 	if (next != TIERD_NO_EXTENT)
 		raise(next, now, 0);
 	return 0;
@@ -100,13 +100,13 @@ TIERD_HOOK(epoch)
 	asked = 0;
 	tierd_for (step, 0, call->extents) {
 		const struct tierd_extent *row = tierd_extent(hand);
-		struct tierd_mark *mark = tierd_mark(hand);
+		struct tierd_extent_ctx *ctx = tierd_extent_ctx(hand);
 
 		if (asked >= watched)
 			break;
-		if (row && mark && row->expert != TIERD_NO_EXPERT && row->sibling <= hand &&
-		    row->state == TIERD_EXTENT_RESIDENT && !mark->word[WATCHED]) {
-			mark->word[WATCHED] = 1;
+		if (row && ctx && row->expert != TIERD_NO_EXPERT && row->sibling <= hand &&
+		    row->state == TIERD_EXTENT_RESIDENT && !ctx->user[WATCHED]) {
+			ctx->user[WATCHED] = 1;
 			tierd_watch(hand);
 			asked++;
 		}

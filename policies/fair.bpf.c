@@ -30,10 +30,10 @@ __noinline int move_rows(__u32 slot, __u32 is_greedy)
 	if (!model)
 		return 0;
 	tierd_for_model (i, model) {
-		struct tierd_mark *mark = tierd_mark(i);
+		struct tierd_extent_ctx *ctx = tierd_extent_ctx(i);
 
-		if (mark)
-			mark->worth = is_greedy ? mark->worth & ~WITHIN : mark->worth | WITHIN;
+		if (ctx)
+			ctx->score = is_greedy ? ctx->score & ~WITHIN : ctx->score | WITHIN;
 	}
 	return 0;
 }
@@ -41,10 +41,10 @@ __noinline int move_rows(__u32 slot, __u32 is_greedy)
 TIERD_HOOK(fault)
 {
 	__u32 slot = call->model, *over = bpf_map_lookup_elem(&greedy, &slot);
-	struct tierd_mark *mark = tierd_mark(call->extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(call->extent);
 
-	if (mark && over)
-		mark->worth = call->now_ns | (*over ? 0 : WITHIN);
+	if (ctx && over)
+		ctx->score = call->now_ns | (*over ? 0 : WITHIN);
 	return 0;
 }
 

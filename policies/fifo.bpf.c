@@ -11,9 +11,9 @@ TIERD_POLICY("Dual BSD/GPL");
 
 TIERD_HOOK(fault)
 {
-	struct tierd_mark *mark = tierd_mark(call->extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(call->extent);
 
-	if (mark && call->touch == TIERD_TOUCH_MISSING)
-		mark->worth = call->now_ns;
+	if (ctx && call->touch == TIERD_TOUCH_MISSING)
+		ctx->score = call->now_ns;
 	return 0;
 }

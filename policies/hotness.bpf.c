@@ -37,10 +37,10 @@ static void move_bar(__u64 room)
 
 TIERD_HOOK(fault)
 {
-	struct tierd_mark *mark = tierd_mark(call->extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(call->extent);
 
-	if (mark)
-		mark->worth = call->now_ns;
+	if (ctx)
+		ctx->score = call->now_ns;
 	return 0;
 }
 

@@ -20,10 +20,10 @@ static __u32 hand; /* the next row to look at */
 
 TIERD_HOOK(fault)
 {
-	struct tierd_mark *mark = tierd_mark(call->extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(call->extent);
 
-	if (mark)
-		mark->worth = call->now_ns;
+	if (ctx)
+		ctx->score = call->now_ns;
 	return 0;
 }
 

@@ -18,13 +18,13 @@ TIERD_POLICY("Dual BSD/GPL");
 static __u32 cursor; /* where the next epoch goes on */
 static __u32 moves;  /* proposed in this one; not a local, since the verifier would count along */
 
-static void mark_worth(__u32 extent, __u64 rules, int is_excess, __u64 touch_ns)
+static void ctx_score(__u32 extent, __u64 rules, int is_excess, __u64 touch_ns)
 {
-	struct tierd_mark *mark = tierd_mark(extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(extent);
 	__u64 class = is_excess ? TIERD_EVICT_FIRST : rule_at(decider(rules, TIERD_SETS_EVICT))->evict;
 
-	if (mark)
-		mark->worth = rule_at(decider(rules, TIERD_SETS_PIN))->pin && !is_excess ? TIERD_HOLD
+	if (ctx)
+		ctx->score = rule_at(decider(rules, TIERD_SETS_PIN))->pin && !is_excess ? TIERD_HOLD
 											  : class << 60 | touch_ns;
 }
 
@@ -35,7 +35,7 @@ static __noinline __u64 touch(__u32 extent, const struct tierd_extent *row, __u6
 	__u32 r = decider(rules, TIERD_SETS_CAP);
 
 	cap_at(r)->held_bytes += is_miss ? row->bytes : 0;
-	mark_worth(extent, rules, cap_at(r)->held_bytes > rule_at(r)->cap_bytes, now_ns);
+	ctx_score(extent, rules, cap_at(r)->held_bytes > rule_at(r)->cap_bytes, now_ns);
 	return rules;
 }
 
@@ -57,18 +57,18 @@ TIERD_HOOK(model_open)
 TIERD_HOOK(fault)
 {
 	const struct tierd_extent *row = tierd_extent(call->extent);
-	__u32 extent = call->extent, follower, depth, i;
+	__u32 extent = call->extent, successor, depth, i;
 
 	if (!row)
 		return 0;
 	depth = rule_at(decider(touch(extent, row, call->now_ns, call->touch == TIERD_TOUCH_MISSING),
 				TIERD_SETS_READ_AHEAD))->read_ahead;
 	tierd_for (i, 0, depth) {
-		follower = row->expert == TIERD_NO_EXPERT ? row->next : row->sibling;
-		row = tierd_extent(follower);
-		if (!row || follower == extent || follower == call->extent)
+		successor = row->expert == TIERD_NO_EXPERT ? row->next : row->sibling;
+		row = tierd_extent(successor);
+		if (!row || successor == extent || successor == call->extent)
 			break;
-		extent = follower;
+		extent = successor;
 		if (row->state != TIERD_EXTENT_ABSENT)
 			continue;
 		touch(extent, row, call->now_ns, 0);
@@ -93,7 +93,7 @@ TIERD_HOOK(epoch)
 		if (!row || row->state != TIERD_EXTENT_RESIDENT)
 			continue;
 		rules = rules_for(row, idle_at(call->now_ns, row));
-		mark_worth(i, rules, in_excess(cap_at(decider(rules, TIERD_SETS_CAP)), row), last_use_ns(row));
+		ctx_score(i, rules, in_excess(cap_at(decider(rules, TIERD_SETS_CAP)), row), last_use_ns(row));
 		tier = better_tier(rules, row->tier);
 		if (tier && moves++ < MOST_MOVES)
 			tierd_move(i, tier, 0);

@@ -58,12 +58,12 @@ static void share_out(const struct tierd_call *call)
 	held_below = held > 0xffffffff ? 0xffffffff : held;
 }
 
-static void set_worth(__u32 extent, __u64 worth)
+static void set_score(__u32 extent, __u64 score)
 {
-	struct tierd_mark *mark = tierd_mark(extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(extent);
 
-	if (mark && mark->worth != worth)
-		mark->worth = worth;
+	if (ctx && ctx->score != score)
+		ctx->score = score;
 }
 
 TIERD_HOOK(model_open)
@@ -77,7 +77,7 @@ TIERD_HOOK(fault)
 	const struct tierd_extent *row = tierd_extent(call->extent);
 	__u32 step, extent = call->extent, coming = 0;
 
-	set_worth(extent, is_held(extent) ? TIERD_HOLD : PASSED);
+	set_score(extent, is_held(extent) ? TIERD_HOLD : PASSED);
 	tierd_for (step, 0, reach) {
 		if (!row || row->next == extent || row->next == call->extent || coming >= depth)
 			break;
@@ -86,7 +86,7 @@ TIERD_HOOK(fault)
 		if (!row)
 			break;
 		if (row->state == TIERD_EXTENT_ABSENT) {
-			set_worth(extent, is_held(extent) ? TIERD_HOLD : AHEAD);
+			set_score(extent, is_held(extent) ? TIERD_HOLD : AHEAD);
 			tierd_read_ahead(extent, reach - step);
 			coming++;
 		} else if (row->state != TIERD_EXTENT_RESIDENT || row->flags & TIERD_EXTENT_UNTOUCHED) {
@@ -108,7 +108,7 @@ TIERD_HOOK(epoch)
 		const struct tierd_extent *row = tierd_extent(i);
 
 		if (row && row->state == TIERD_EXTENT_RESIDENT)
-			set_worth(i, is_held(i) ? TIERD_HOLD : PASSED);
+			set_score(i, is_held(i) ? TIERD_HOLD : PASSED);
 	}
 	return 0;
 }

@@ -33,14 +33,14 @@ uint64_t median(std::vector<uint64_t> values) {
 // Two tiers, the fast one full; every extent in memory, heats spread over the powers of two, most of them low.
 void fill(BpfTables& tables) {
     std::mt19937 random(1);
-    uint32_t fast_rows = tables.room() / 4;
+    uint32_t fast_rows = tables.capacity() / 4;
     for (int number : {1, 2}) {
         tierd_tier_info& tier = tables.tiers()[number];
-        tier.capacity_bytes = tier.used_bytes = uint64_t{number == 1 ? fast_rows : tables.room()} * 2 * kMiB;
+        tier.capacity_bytes = tier.used_bytes = uint64_t{number == 1 ? fast_rows : tables.capacity()} * 2 * kMiB;
         tier.kind = static_cast<uint8_t>(number == 1 ? TIERD_KIND_DRAM : TIERD_KIND_CXL);
         tier.rank = static_cast<uint8_t>(number - 1);
     }
-    for (uint32_t i = 0; i < tables.room(); i++) {
+    for (uint32_t i = 0; i < tables.capacity(); i++) {
         tierd_extent& row = tables.extents()[i];
         row.last_touch_ns = monotonic_ns();
         row.bytes = 2 * kMiB;
@@ -54,7 +54,7 @@ void fill(BpfTables& tables) {
 tierd_call call_over(const BpfTables& tables) {
     tierd_call call{};
     call.now_ns = monotonic_ns();
-    call.extents = tables.room();
+    call.extents = tables.capacity();
     call.tiers = 2;
     return call;
 }
@@ -121,7 +121,7 @@ int main(int argc, char** argv) {
     auto hotness = must(read_object(folder + "/hotness.bpf.o"));
     nlohmann::json out{{"call_ns", calls(must(read_object(folder + "/fifo.bpf.o")))},
                        {"load_ms", loads(folder + "/hotness.bpf.o")},
-                       {"metadata_bytes", sizeof(tierd_extent) + sizeof(tierd_mark)}};
+                       {"metadata_bytes", sizeof(tierd_extent) + sizeof(tierd_extent_ctx)}};
     for (uint32_t rows : {1u << 10, 32u << 10, 1u << 20})
         out["sweep"][std::to_string(rows)] = sweep(hotness, rows);
     std::printf("%s\n", out.dump().c_str());

@@ -33,7 +33,7 @@ Failure failure(const Error& error) {
     return {usage ? Exit::usage : Exit::failed, error.text()};
 }
 
-std::expected<std::vector<Contender>, Failure> contenders(const PolicyTest& test, const Script& script) {
+std::expected<std::vector<Contender>, Failure> contenders(const PolicyTest& test, const Workload& workload) {
     std::vector<Contender> all;
     auto knobs = read_sets(test.sets);
     if (!knobs) return std::unexpected(knobs.error());
@@ -41,19 +41,19 @@ std::expected<std::vector<Contender>, Failure> contenders(const PolicyTest& test
         if (policy.starts_with(kBuiltin)) {
             std::string name = policy.substr(kBuiltin.size());
             all.push_back(
-                {policy, [&script, name](auto& tiers) { return replay_builtin(script, tiers, name); }});
+                {policy, [&workload, name](auto& tiers) { return replay_builtin(workload, tiers, name); }});
             continue;
         }
         auto object = find_object(policy);
         if (!object) return std::unexpected(failure(object.error()));
         std::string name = object->name;
-        all.push_back({name, [&script, object = std::move(*object), set = *knobs](auto& tiers) {
-                           return replay_policy(script, tiers, object, set);
+        all.push_back({name, [&workload, object = std::move(*object), set = *knobs](auto& tiers) {
+                           return replay_policy(workload, tiers, object, set);
                        }});
     }
-    all.push_back({"LRU", [&script](auto& tiers) { return replay_measure(script, tiers, Measured::lru); }});
+    all.push_back({"LRU", [&workload](auto& tiers) { return replay_reference(workload, tiers, Reference::lru); }});
     all.push_back(
-        {"optimum", [&script](auto& tiers) { return replay_measure(script, tiers, Measured::optimum); }});
+        {"optimum", [&workload](auto& tiers) { return replay_reference(workload, tiers, Reference::belady); }});
     return all;
 }
 
@@ -184,10 +184,10 @@ std::string to_json(const Findings& found) {
     return out.dump(2, ' ', true) + "\n";
 }
 
-std::string view(const Trace& trace, const Script& script, const ReplayTiers& tiers, const Findings& found) {
+std::string view(const Trace& trace, const Workload& workload, const ReplayTiers& tiers, const Findings& found) {
     std::string out =
-        fmt::format("{} touches of {} extents ({}), memory {}{}\n\n", script.order.size(), script.extents,
-                    format_bytes(script.bytes), format_bytes(tiers.capacity_bytes()),
+        fmt::format("{} touches of {} extents ({}), memory {}{}\n\n", workload.order.size(), workload.extents,
+                    format_bytes(workload.bytes), format_bytes(tiers.capacity_bytes()),
                     trace.complete ? "" : "; only the touches that tierd saw");
     out += view_results(found.at_capacity, tiers.tiers.size() > 1) + view_models(found.at_capacity);
     out += view_troubles(found.at_capacity);
@@ -195,9 +195,9 @@ std::string view(const Trace& trace, const Script& script, const ReplayTiers& ti
     return out;
 }
 
-Result<ReplayTiers> tiers_of(const PolicyTest& test, const Script& script) {
-    if (!test.tiers.empty()) return read_tiers(test.tiers, script.bytes);
-    return plain_tiers(script.bytes / 2);
+Result<ReplayTiers> tiers_of(const PolicyTest& test, const Workload& workload) {
+    if (!test.tiers.empty()) return read_tiers(test.tiers, workload.bytes);
+    return plain_tiers(workload.bytes / 2);
 }
 
 }  // namespace
@@ -205,22 +205,22 @@ Result<ReplayTiers> tiers_of(const PolicyTest& test, const Script& script) {
 Output run_policy_test(const PolicyTest& test) {
     auto trace = read_trace(test.trace);
     if (!trace) return std::unexpected(failure(trace.error()));
-    auto script = make_script(*trace);
-    if (!script) return std::unexpected(failure(script.error()));
-    if (script->order.empty())
+    auto workload = make_workload(*trace);
+    if (!workload) return std::unexpected(failure(workload.error()));
+    if (workload->order.empty())
         return std::unexpected(Failure{Exit::usage, test.trace + " holds no touch of any extent"});
-    auto tiers = tiers_of(test, *script);
+    auto tiers = tiers_of(test, *workload);
     if (!tiers) return std::unexpected(failure(tiers.error()));
-    auto all = contenders(test, *script);
+    auto all = contenders(test, *workload);
     if (!all) return std::unexpected(all.error());
-    auto found = play(test, *all, *tiers, script->bytes);
+    auto found = play(test, *all, *tiers, workload->bytes);
     if (!found) return std::unexpected(failure(found.error()));
     if (!test.svg.empty()) {
         std::ofstream file(test.svg, std::ios::binary);
         file << draw_svg(found->chart);
         if (!file.flush()) return std::unexpected(Failure{Exit::failed, "could not write " + test.svg});
     }
-    return test.as_json ? to_json(*found) : view(*trace, *script, *tiers, *found);
+    return test.as_json ? to_json(*found) : view(*trace, *workload, *tiers, *found);
 }
 
 void add_policy_test(CLI::App& policy, Chosen& chosen) {

@@ -54,7 +54,7 @@ std::string object_text(const json& s) {
                     text(s, "licence"), duration(number(s, "loaded_for_ns")), text(s, "built_in"));
     out += fmt::format("size       {} instructions verified, {} of own maps, sees {} of {} rows\n",
                        number(s, "verified_instructions"), format_bytes(number(s, "map_bytes")),
-                       std::min(number(s, "rows"), number(s, "room")), number(s, "rows"));
+                       std::min(number(s, "rows"), number(s, "capacity")), number(s, "rows"));
     std::string knobs;
     for (const json& knob : s.at("knobs"))
         knobs += fmt::format(" {}={}", text(knob, "name"), text(knob, "value"));

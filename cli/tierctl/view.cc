@@ -70,9 +70,9 @@ std::string troubles_text(const json& status) {
 
 // Only what is out of the ordinary: moves that are held back for the sake of readers.
 std::string moves_text(const json& moves) {
-    if (number(moves, "pace_bytes_per_s") >= number(moves, "limit_bytes_per_s")) return {};
+    if (number(moves, "rate_bytes_per_s") >= number(moves, "limit_bytes_per_s")) return {};
     return fmt::format("moves      at {} of {} a second, since readers waited {:.2f} times as long\n",
-                       size(moves, "pace_bytes_per_s"), size(moves, "limit_bytes_per_s"),
+                       size(moves, "rate_bytes_per_s"), size(moves, "limit_bytes_per_s"),
                        moves.at("reader_slowdown").get<double>());
 }
 
@@ -153,7 +153,7 @@ std::string view_tiers(const json& answer) {
         table.add({text(t, "name"), text(t, "kind"), size(t, "capacity_bytes"), size(t, "used_bytes"),
                    percent(number(t, "used_bytes"), number(t, "capacity_bytes")),
                    latency_ns == 0 ? "-" : fmt::format("{} ns", latency_ns),
-                   bandwidth == 0 ? "-" : format_bytes(bandwidth) + "/s", text(t, "figures"),
+                   bandwidth == 0 ? "-" : format_bytes(bandwidth) + "/s", text(t, "source"),
                    text(t, "state")});
     }
     for (const json& disk : answer.value("disks", json::array())) {

@@ -106,7 +106,7 @@ std::string view_sources(const json& answer) {
                    used ? std::to_string(s.at("lost").get<uint64_t>()) : "",
                    used ? fmt::format("{:.2f} %", 100 * s.at("cost_share").get<double>()) : "",
                    used ? fmt::format("{:.2f} %", 100 * s.at("wait_share").get<double>()) : "",
-                   text(s, "why_not")});
+                   text(s, "unavailable_reason")});
     }
     return table.text();
 }

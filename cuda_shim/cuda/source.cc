@@ -1,7 +1,7 @@
 #include "cuda_shim/cuda/source.h"
 
 #include "cuda_shim/cuda/window.h"
-#include "cuda_shim/host/own_pages.h"
+#include "cuda_shim/host/private_pages.h"
 #include "cuda_shim/host/place.h"
 #include "cuda_shim/host/shim_state.h"
 
@@ -40,7 +40,7 @@ bool Sources::find(uint64_t address, uint64_t length_bytes, uint32_t* file, uint
     Found found = look_up(address, address + length_bytes);
     if (!found.is_arena) return false;
     if (found.offset_bytes + length_bytes > static_cast<uint64_t>(found.identity.size_bytes)) return false;
-    if (found.writable && may_hold_own_pages(address, address + length_bytes)) return false;
+    if (found.writable && may_hold_private_pages(address, address + length_bytes)) return false;
     *file = know(found.attachment, found.identity);
     *offset_bytes = found.offset_bytes;
     return *file != kNone;

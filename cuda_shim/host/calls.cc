@@ -1,7 +1,7 @@
 #include "cuda_shim/host/calls.h"
 
 #include "cuda_shim/host/fall_back.h"
-#include "cuda_shim/host/own_pages.h"
+#include "cuda_shim/host/private_pages.h"
 #include "cuda_shim/host/shim_state.h"
 #include "cuda_shim/host/userfault.h"
 
@@ -219,11 +219,11 @@ long drop(const Segment& asked, int advice) {
     long first_error = 0;
     for (uint64_t begin = asked.begin; begin < asked.end;) {
         Segment segment = segment_at(begin, asked.end);
-        bool own = segment.ours && segment.region.kind == RegionKind::own_pages;
+        bool own = segment.ours && segment.region.kind == RegionKind::private_pages;
         bool huge = segment.ours && segment.region.huge;
         long result = 0;
         if (own)
-            result = drop_own_pages(segment.begin, segment.end);
+            result = drop_private_pages(segment.begin, segment.end);
         else if (!huge)
             result = sys::madvise(segment.begin, segment.length_bytes(), advice);
         if (first_error == 0) first_error = result;
@@ -234,7 +234,7 @@ long drop(const Segment& asked, int advice) {
 
 long set_forked(const Segment& segment, bool not_forked) {
     Guard table(state().table_lock);
-    if (segment.region.kind == RegionKind::own_pages)
+    if (segment.region.kind == RegionKind::private_pages)
         sys::madvise(segment.begin, segment.length_bytes(), not_forked ? MADV_DONTFORK : MADV_DOFORK);
     bool changed = change_regions(segment.begin, segment.end,
                                   [not_forked](Region& region) { region.not_forked = not_forked; });
@@ -287,22 +287,22 @@ long unmap(uint64_t begin, uint64_t length_bytes) {
     return result;
 }
 
-void make_way(uint64_t begin, uint64_t length_bytes) {
+void displace(uint64_t begin, uint64_t length_bytes) {
     State& shim = state();
     Guard request(shim.request_lock);
     uint64_t end = round_up(begin + length_bytes, kPageBytes);
     give_back(begin, end);
     Guard table(shim.table_lock);
-    rebuild_own_pages(begin, end);
+    rebuild_private_pages(begin, end);
     shim.regions.cut(begin, end);
     shim.attachments.collect();
 }
 
 long remap(uint64_t begin, uint64_t length_bytes, uint64_t new_length_bytes, int flags,
            uint64_t new_address) {
-    if (is_ours(begin, length_bytes)) make_way(begin, length_bytes);
+    if (is_ours(begin, length_bytes)) displace(begin, length_bytes);
     if ((flags & MREMAP_FIXED) != 0 && is_ours(new_address, new_length_bytes))
-        make_way(new_address, new_length_bytes);
+        displace(new_address, new_length_bytes);
     return sys::call(SYS_mremap, begin, length_bytes, new_length_bytes, flags, new_address);
 }
 

@@ -28,6 +28,6 @@ long lock_all_memory(int flags);
 long unlock_all_memory();
 
 // Something else is about to be mapped over the range: our regions in it become the kernel's first.
-void make_way(uint64_t begin, uint64_t length_bytes);
+void displace(uint64_t begin, uint64_t length_bytes);
 
 }  // namespace tierd::shim

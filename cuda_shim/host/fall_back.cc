@@ -1,6 +1,6 @@
 #include "cuda_shim/host/fall_back.h"
 
-#include "cuda_shim/host/own_pages.h"
+#include "cuda_shim/host/private_pages.h"
 #include "cuda_shim/host/shim_state.h"
 #include "cuda_shim/host/userfault.h"
 
@@ -122,7 +122,7 @@ static void make_untouchable(const Region& region) {
 void close_what_is_left() {
     RegionTable& regions = state().regions;
     for (size_t i = regions.count(); i-- > 0;) {
-        if (regions[i].kind == RegionKind::own_pages) continue;
+        if (regions[i].kind == RegionKind::private_pages) continue;
         make_untouchable(regions[i]);
         regions.erase(i);
     }
@@ -132,7 +132,7 @@ void fall_back_in_child() {
     RegionTable& regions = state().regions;
     for (size_t i = regions.count(); i-- > 0;) {
         Region region = regions[i];
-        if (region.kind == RegionKind::own_pages) continue;
+        if (region.kind == RegionKind::private_pages) continue;
         regions.erase(i);
         if (region.kind == RegionKind::dead || region.not_forked) continue;
         long result = region.writable ? replace_writable_in_child(region)

@@ -37,7 +37,7 @@ static void* map(const MapCall& call) {
     long result = 0;
     if (enabled()) {
         if ((call.flags & MAP_FIXED) != 0 && is_ours(call.address, call.length_bytes))
-            make_way(call.address, call.length_bytes);
+            displace(call.address, call.length_bytes);
         if (map_weights(call, &result)) return answer_address(result);
     }
     return answer_address(

@@ -194,14 +194,14 @@ bool place_on_arena(const MapCall& call, uint32_t file, long* result) {
     if (!row.arena.still_ours() || !is_userfaultfd(session.uffd.fd)) return false;
     Place place;
     if (!find_place(call, huge, place)) return false;
-    uint32_t orders = __atomic_load_n(&session.orders_obeyed, __ATOMIC_ACQUIRE);
+    uint32_t commands = __atomic_load_n(&session.commands_executed, __ATOMIC_ACQUIRE);
     long mapped = map_arena(call, row, place);
     if (mapped == -EEXIST) return false;
     if (mapped != 0 || !remember(call, file, place)) return undo(call, place, result);
     uint64_t length = place.outer_end - place.outer_begin;
     long status = ask_map(row.number, place.outer_begin, place.outer_offset_bytes, length);
     // An order to fall back that came in between may or may not have been meant for this region too.
-    if (status == 0 && orders != __atomic_load_n(&session.orders_obeyed, __ATOMIC_ACQUIRE)) {
+    if (status == 0 && commands != __atomic_load_n(&session.commands_executed, __ATOMIC_ACQUIRE)) {
         tell_unmap(place.outer_begin, length);
         status = -EAGAIN;
     }

@@ -17,7 +17,7 @@ namespace tierd::shim {
 
 enum class RegionKind : uint8_t {
     arena,      // registered with the userfaultfd, served by tierd
-    own_pages,  // fallen back: an arena mapping of which every page is the client's own copy, so the arena is
+    private_pages,  // fallen back: an arena mapping of which every page is the client's own copy, so the arena is
                 // never read
     dead,       // of a huge page that is still needed for its other regions
 };

@@ -31,13 +31,13 @@ void break_off(const char* why) {
     log_info() << "back to the kernel's mappings: " << why;
     if (session.request.still_ours()) sys::shutdown(session.request.fd, SHUT_RDWR);
     // Its other direction stays open: its end is what says that tierd maps nothing here any more.
-    if (session.notice.still_ours()) sys::shutdown(session.notice.fd, SHUT_WR);
+    if (session.command_channel.still_ours()) sys::shutdown(session.command_channel.fd, SHUT_WR);
 }
 
 void close_session() {
     Session& session = state().session;
     session.request.close();
-    session.notice.close();
+    session.command_channel.close();
     if (is_userfaultfd(session.uffd.fd)) session.uffd.close();
     session.uffd = {};
     session.uffd_sent = false;
@@ -164,12 +164,12 @@ static long connect_socket() {
 
 // Takes what Hello's answer brought: heartbeat page, notice channel, perhaps the device. Owns `fds` from here
 // on.
-static long furnish(const wire::Reply& reply, const int* fds, uint32_t count) {
+static long apply_hello(const wire::Reply& reply, const int* fds, uint32_t count) {
     Session& session = state().session;
     long page = count > 0 ? sys::mmap(0, kPageBytes, PROT_READ, MAP_SHARED, fds[0], 0) : -EPROTO;
     if (count > 0) sys::close(fds[0]);
     if (!sys::failed(page)) session.heartbeat = reinterpret_cast<const wire::Heartbeat*>(page);
-    if (count > 1) session.notice = OwnedFd::own(fds[1]);
+    if (count > 1) session.command_channel = OwnedFd::own(fds[1]);
     int device = count > 2 ? fds[2] : -1;
     bool has_device = (reply.flags & wire::kReplyHasUserfaultfdDevice) != 0 && device >= 0;
     long uffd = -EPERM;
@@ -178,15 +178,15 @@ static long furnish(const wire::Reply& reply, const int* fds, uint32_t count) {
     if (device >= 0) sys::close(device);
     if (!sys::failed(uffd)) session.uffd = OwnedFd::own(static_cast<int>(uffd));
     if (reply.deadline_ms > 0) session.deadline_ms = reply.deadline_ms;
-    if (session.heartbeat == nullptr || session.notice.fd < 0) return -EPROTO;
+    if (session.heartbeat == nullptr || session.command_channel.fd < 0) return -EPROTO;
     return session.uffd.fd < 0 ? uffd : 0;
 }
 
-static long greet() {
+static long handshake() {
     Session& session = state().session;
     auto hello = make_message<wire::Hello>(wire::Kind::hello, ++session.sequence);
     hello.pid = static_cast<uint32_t>(sys::call(SYS_getpid));
-    hello.abilities = wire::kAbilityShowTouch;
+    hello.abilities = wire::kAbilityArmHint;
     long sent = send_message(session.request.fd, &hello, sizeof hello, nullptr, 0);
     if (sent != 0) return sent;
     wire::Reply reply{};
@@ -194,8 +194,8 @@ static long greet() {
     uint32_t count = 0;
     long got = await_reply(session.sequence, kReplyDeadlineMs, reply, fds, 3, &count);
     if (got != 0) return got;
-    long furnished = furnish(reply, fds, count);
-    return reply.status != 0 ? reply.status : furnished;
+    long configured = apply_hello(reply, fds, count);
+    return reply.status != 0 ? reply.status : configured;
 }
 
 bool ensure_session() {
@@ -206,7 +206,7 @@ bool ensure_session() {
     session.next_try_ns = now_ns + kRetryNs;
     if (!prepare_state()) return false;
     long result = connect_socket();
-    if (result == 0) result = greet();
+    if (result == 0) result = handshake();
     if (result == 0) {
         __atomic_store_n(&session.status, SessionStatus::live, __ATOMIC_RELEASE);
         result = start_watchdog();

@@ -25,7 +25,7 @@ struct Session {
     SessionStatus status =
         SessionStatus::none;  // atomic: the watchdog and the engine's threads both read and change it
     OwnedFd request;
-    OwnedFd notice;
+    OwnedFd command_channel;
     OwnedFd uffd;
     bool uffd_sent = false;
     bool can_protect = false;  // write protection works on shmem: mappings that can be written are possible
@@ -34,7 +34,7 @@ struct Session {
     uint32_t sequence = 0;
     uint64_t next_try_ns = 0;
     bool given_up = false;       // the socket did not answer once; it is not asked again
-    uint32_t orders_obeyed = 0;  // atomic; counts the fall-backs that tierd ordered
+    uint32_t commands_executed = 0;  // atomic; counts the fall-backs that tierd ordered
 
     SessionStatus now() const { return __atomic_load_n(&status, __ATOMIC_ACQUIRE); }
     // Nanoseconds since the last heartbeat. Any thread, while the session is not closed.

@@ -10,7 +10,7 @@ namespace tierd::shim {
 
 static constexpr int64_t kHeartbeatCheckMs = 100;
 
-static void obey(const wire::FallBack& order) {
+static void execute(const wire::FallBack& order) {
     auto answer = make_message<wire::FallenBack>(wire::Kind::fallen_back, order.header.sequence);
     Session& session = state().session;
     {
@@ -18,18 +18,18 @@ static void obey(const wire::FallBack& order) {
         long result = order.file == 0 ? fall_back_everything()
                                       : fall_back_file(order.file, order.offset_bytes, order.length_bytes);
         answer.status = static_cast<int32_t>(result);
-        __atomic_fetch_add(&session.orders_obeyed, 1u, __ATOMIC_RELEASE);
+        __atomic_fetch_add(&session.commands_executed, 1u, __ATOMIC_RELEASE);
     }
     log_debug() << "fell back as ordered: file " << order.file << ", offset " << order.offset_bytes
                 << ", length " << order.length_bytes << ", status " << answer.status;
-    if (send_message(session.notice.fd, &answer, sizeof answer, nullptr, 0) != 0)
+    if (send_message(session.command_channel.fd, &answer, sizeof answer, nullptr, 0) != 0)
         break_off("an order could not be acknowledged");
     if (order.file == 0) break_off("tierd asked for it");
 }
 
 // Unmaps a page where it can't be the client's own, so that its next touch is seen. Of a hugetlb mapping that is a huge
 // page; where the kernel has mapped a huge page by one entry, all of that goes.
-static void show_touch(const wire::FallBack& order) {
+static void arm_hint(const wire::FallBack& order) {
     State& shim = state();
     Guard table(shim.table_lock);
     for (size_t i = 0; i < shim.regions.count(); i++) {
@@ -48,20 +48,20 @@ static void show_touch(const wire::FallBack& order) {
 static void read_order() {
     wire::FallBack order{};
     uint32_t count = 0;
-    long got = receive_message(state().session.notice.fd, &order, sizeof order, nullptr, 0, &count);
+    long got = receive_message(state().session.command_channel.fd, &order, sizeof order, nullptr, 0, &count);
     if (got == -EAGAIN) return;
     if (got <= 0) return break_off(got == 0 ? "tierd has gone" : "the notice channel failed");
-    if (order.header.kind == wire::Kind::show_touch) return show_touch(order);
+    if (order.header.kind == wire::Kind::arm_hint) return arm_hint(order);
     if (order.header.kind != wire::Kind::fall_back) return break_off("an order makes no sense");
-    obey(order);
+    execute(order);
 }
 
 static void watch() {
     Session& session = state().session;
     while (session.now() == SessionStatus::live) {
-        pollfd wait{session.notice.fd, POLLIN, 0};
+        pollfd wait{session.command_channel.fd, POLLIN, 0};
         long ready = sys::poll_one(&wait, kHeartbeatCheckMs);
-        if (!session.notice.still_ours()) return break_off("the process closed the notice channel");
+        if (!session.command_channel.still_ours()) return break_off("the process closed the notice channel");
         if (ready > 0 && (wait.revents & POLLIN) != 0)
             read_order();
         else if (ready > 0)
@@ -86,8 +86,8 @@ static void wait_until_tierd_lets_go() {
     constexpr int64_t kLookMs = 10;
     const Session& session = state().session;
     uint64_t give_up_ns = sys::now_ns() + kPatienceNs;
-    while (session.notice.still_ours() && !session.hung() && sys::now_ns() < give_up_ns) {
-        pollfd wait{session.notice.fd, 0, 0};
+    while (session.command_channel.still_ours() && !session.hung() && sys::now_ns() < give_up_ns) {
+        pollfd wait{session.command_channel.fd, 0, 0};
         if (sys::poll_one(&wait, kLookMs) > 0) return;
     }
 }

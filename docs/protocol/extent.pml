@@ -63,7 +63,7 @@ inline clear_ptes_of(e) {
 
 /* ---- the daemon: one thread, each step a whole event --------------------------------------------------------- */
 
-inline order_fall_back(s) {
+inline command_fall_back(s) {
 	if
 	:: !cut[s] -> cut[s] = true; orders[s]!0
 	:: else
@@ -87,8 +87,8 @@ inline settle_waiters(e) {
 
 inline abandon(e) {
 	if :: state[e] == queued -> state[e] = absent :: else fi;
-	if :: waits_for[0] == e -> order_fall_back(0) :: else fi;
-	if :: waits_for[1] == e -> order_fall_back(1) :: else fi
+	if :: waits_for[0] == e -> command_fall_back(0) :: else fi;
+	if :: waits_for[1] == e -> command_fall_back(1) :: else fi
 }
 
 inline release_memory(e) {
@@ -108,8 +108,8 @@ inline mark_changed() {
 	if
 	:: !changed ->
 		changed = true;
-		order_fall_back(0);
-		order_fall_back(1);
+		command_fall_back(0);
+		command_fall_back(1);
 		if :: state[0] == resident -> release_memory(0) :: else fi;
 		if :: state[1] == resident -> release_memory(1) :: else fi
 	:: else
@@ -150,7 +150,7 @@ inline on_read(e) {
 inline on_fault(s, e) {
 	if
 	:: cut[s]                                  /* leaving: the shim wakes who waits */
-	:: !cut[s] && changed -> order_fall_back(s)
+	:: !cut[s] && changed -> command_fall_back(s)
 	:: !cut[s] && !changed && state[e] == resident -> continue_extent(s, e)
 	:: !cut[s] && !changed && state[e] == absent -> waits_for[s] = e; state[e] = queued
 #ifdef BUG_FAULT_ON_FILLING_DROPPED

@@ -1,9 +1,9 @@
 /*
- * own_pages.pml - a private writable range goes back to the kernel's mapping while a thread writes into it: a model for
+ * private_pages.pml - a private writable range goes back to the kernel's mapping while a thread writes into it: a model for
  * spin.
  *
  * What it says: what the page table of the range holds, page by page; the client's writes; tierd, which maps pages of the
- * arena; and the way back of cuda_shim/host/own_pages.cc, step by step, with everything else free to run between two steps.
+ * arena; and the way back of cuda_shim/host/private_pages.cc, step by step, with everything else free to run between two steps.
  * A CONTINUE of an absent page gives a page that can be written, whatever was protected before: so no page may appear
  * while the shim looks for the client's own ones.
  *

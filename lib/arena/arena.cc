@@ -100,7 +100,7 @@ Result<void> Arena::release(uint64_t offset_bytes, uint64_t length_bytes) const 
     return {};
 }
 
-Result<void> Arena::renew_page(uint64_t offset_bytes) const {
+Result<void> Arena::rearm_page(uint64_t offset_bytes) const {
     std::array<char, kSmallPage> bytes;
     auto at_byte = static_cast<off_t>(offset_bytes);
     if (::lseek(writable_.get(), at_byte, SEEK_DATA) != at_byte)

@@ -62,7 +62,7 @@ class Arena {
     // folio.
     // Errors: gone where there is no page, which would be put back as zeros; errno, and the page may then be lost. Either way
     // the extent is no longer whole.
-    Result<void> renew_page(uint64_t offset_bytes) const;
+    Result<void> rearm_page(uint64_t offset_bytes) const;
 
     // Bytes of memory that the file holds now, as the kernel counts them.
     uint64_t allocated_bytes() const;

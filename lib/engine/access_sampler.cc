@@ -22,7 +22,7 @@ void AccessSampler::take(const SampleBatch& batch) {
         double touches = seen.accesses * 64 / file->memory_of(id);
         extents.heat().count(id, touches, now);
         extents.heat().read_from(id, seen.node, touches, now);
-        HeatLedger::Estimate estimate = extents.heat().estimate(id, now);
+        HeatEstimator::Estimate estimate = extents.heat().estimate(id, now);
         extents[id].heat = estimate.heat;
         extents[id].samples = estimate.samples;
         if (seen.last_ns > extents[id].last_touch_ns) extents[id].last_touch_ns = seen.last_ns;

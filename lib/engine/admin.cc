@@ -51,7 +51,7 @@ void describe_object(const BpfPolicy& policy, PolicyStatus& status) {
     };
     add("not admitted", stats.not_admitted);
     add("put off", stats.delayed);
-    add("no room in the answer", stats.no_room);
+    add("no room in the answer", stats.answer_full);
     add("unknown kind", policy.unknown_kinds());
 }
 
@@ -73,8 +73,8 @@ EngineStatus AdminService::status() const {
     status.sessions = core_.sessions.all().size();
     status.notes = notes_;
     status.counters = core_.placement.counters();
-    Pace pace = core_.backend.pace();
-    status.moves = {core_.config.migrate_bytes_per_s, pace.bytes_per_s(), pace.slowdown()};
+    MigrationThrottle throttle = core_.backend.throttle();
+    status.moves = {core_.config.migrate_bytes_per_s, throttle.bytes_per_s(), throttle.slowdown()};
     for (size_t i = 0; i < kFallBackReasons; i++)
         status.fall_backs.push_back({kFallBackReasonNames[i], core_.sessions.fall_backs()[i]});
     return status;
@@ -206,7 +206,7 @@ Result<HeatmapStatus> AdminService::heatmap(const std::string& model) const {
     map.model = describe(file);
     for (ExtentId id = file.first_extent; file.contains(id); id++) {
         const tierd_extent& row = extents[id];
-        HeatLedger::Estimate estimate = extents.heat().estimate(id, now);
+        HeatEstimator::Estimate estimate = extents.heat().estimate(id, now);
         if (estimate.samples == 0) estimate.heat = row.heat;
         map.extents.push_back({.offset_bytes = file.offset_of(id),
                                .bytes = row.bytes,
@@ -236,7 +236,7 @@ HeatSnapshot AdminService::heat_snapshot() const {
         for (ExtentId id = file->first_extent; file->contains(id); id++) {
             tierd_extent row = extents[id];
             // Rows are written when something happens; what was not touched since has cooled.
-            HeatLedger::Estimate estimate = extents.heat().estimate(id, now);
+            HeatEstimator::Estimate estimate = extents.heat().estimate(id, now);
             if (estimate.samples > 0) row.heat = estimate.heat, row.samples = estimate.samples;
             one.extents.push_back(row);
             one.reader_nodes.push_back(extents.heat().reader_node(id));
@@ -286,10 +286,10 @@ std::vector<SourceStatus> AdminService::sources() const {
     for (const SourceOffer& offer : offers_) {
         SourceStatus status;
         status.name = offer.name;
-        status.tells = offer.tells;
+        status.record_fields = offer.record_fields;
         status.event = offer.event;
         status.available = offer.available;
-        status.why_not = offer.why_not;
+        status.unavailable_reason = offer.unavailable_reason;
         describe_source(status);
         list.push_back(std::move(status));
     }
@@ -300,10 +300,10 @@ void AdminService::describe_source(SourceStatus& status) const {
     const bool hint = status.name == "hint";
     status.used = hint ? core_.hinter.is_on() : core_.sampler.source() == status.name;
     if (status.available && !status.used)
-        status.why_not = core_.hinter.is_on() || core_.sampler.is_running() ? "another source is used"
+        status.unavailable_reason = core_.hinter.is_on() || core_.sampler.is_running() ? "another source is used"
                                                                             : "[sample] source is off";
     if (status.used && core_.sampler.is_paused())
-        status.why_not = "it is paused, until `tierctl sources --resume`";
+        status.unavailable_reason = "it is paused, until `tierctl sources --resume`";
     if (hint) {
         status.records = core_.placement.counters().hints_touched;
         status.cost_share = core_.hinter.budget().cost_share();
@@ -315,8 +315,8 @@ void AdminService::describe_source(SourceStatus& status) const {
         status.lost = now.counters.lost;
         status.throttled = now.counters.throttled;
         status.damaged = now.counters.damaged;
-        status.elsewhere = now.elsewhere;
-        status.ended = now.ended;
+        status.unattributed = now.unattributed;
+        status.stale = now.stale;
         status.cost_share = now.cost_share;
         status.period = now.period;
     }
@@ -341,7 +341,7 @@ PolicyStatus AdminService::policy() const {
     status.ejected = record.ejected;
     status.ejected_reason = record.ejected_reason;
     status.rows = core_.placement.extents().size();
-    status.room = host.tables() != nullptr ? host.tables()->room() : 0;
+    status.capacity = host.tables() != nullptr ? host.tables()->capacity() : 0;
     for (size_t i = 0; i < kProposalNames.size(); i++)
         status.accepted.push_back({kProposalNames[i], record.decisions.accepted[i]});
     for (size_t i = 1; i < kRefusalNames.size(); i++)

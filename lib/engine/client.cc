@@ -52,7 +52,7 @@ void Client::cut(uint64_t address, uint64_t length_bytes) {
     regions = std::move(kept);
 }
 
-std::vector<AddressRange> Client::cut_ordered(const FallBackOrder& order) {
+std::vector<AddressRange> Client::cut_ordered(const FallBackCommand& order) {
     std::vector<AddressRange> pieces;
     for (const Region& region : regions) {
         if (order.file == 0) {
@@ -73,7 +73,7 @@ bool Client::leaving(uint64_t address) const {
     auto inside = [&](const AddressRange& range) {
         return address >= range.address && address - range.address < range.length_bytes;
     };
-    return std::any_of(orders.begin(), orders.end(), [&](auto& sent) {
+    return std::any_of(commands.begin(), commands.end(), [&](auto& sent) {
         return std::any_of(sent.second.leaving.begin(), sent.second.leaving.end(), inside);
     });
 }

@@ -38,7 +38,7 @@ struct AddressRange {
 // Where extent `id` stands in the region; empty when it does not.
 AddressRange range_of(const Region& region, ExtentId id);
 
-struct FallBackOrder {
+struct FallBackCommand {
     uint64_t file = 0;  // 0: everything
     uint64_t offset_bytes = 0;
     uint64_t length_bytes = 0;
@@ -50,7 +50,7 @@ struct Client {
     Peer peer;
     std::string command;
     uint64_t cgroup = 0;  // id of its cgroup (version 2); 0: unknown
-    Fd notice;
+    Fd command_channel;
     std::optional<Userfaultfd> userfaultfd;
     std::vector<Region> regions;
     std::shared_ptr<const ClientMemory> memory;  // opened when it is first needed
@@ -58,7 +58,7 @@ struct Client {
     bool lost = false;         // it goes on with the kernel's mapping, and maps nothing any more
     bool no_huge = false;      // its mappings stay as they are
     std::set<uint64_t> files;  // attached
-    std::map<uint32_t, FallBackOrder> orders;  // sent, not yet acknowledged
+    std::map<uint32_t, FallBackCommand> commands;  // sent, not yet acknowledged
     uint32_t next_sequence = 1;
     uint64_t faults_missing = 0;
     uint64_t faults_minor = 0;
@@ -69,7 +69,7 @@ struct Client {
     // Forgets [address, address + length), cutting regions at its edges.
     void cut(uint64_t address, uint64_t length_bytes);
     // Forgets every piece that the order is about, and returns where they stood.
-    std::vector<AddressRange> cut_ordered(const FallBackOrder& order);
+    std::vector<AddressRange> cut_ordered(const FallBackCommand& order);
     // True while the address is being put on the kernel's mapping: nothing may be mapped there any more, and
     // the shim wakes who waits.
     bool leaving(uint64_t address) const;

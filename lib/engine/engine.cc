@@ -19,7 +19,7 @@
 #include "lib/base/bytes.h"
 #include "lib/base/clock.h"
 #include "lib/engine/core.h"
-#include "lib/engine/disk_book.h"
+#include "lib/engine/disk_registry.h"
 #include "lib/engine/user_shares.h"
 #include "lib/sample/spe_source.h"
 
@@ -173,8 +173,8 @@ class ThreadedEngine final : public Engine {
 
     // --- SessionHandler
     void refused(Denial why) override { refusals_[static_cast<size_t>(why)]++; }
-    Result<uint64_t> open_session(const Peer& peer, Fd notice) override {
-        auto shared = std::make_shared<Fd>(std::move(notice));
+    Result<uint64_t> open_session(const Peer& peer, Fd command_channel) override {
+        auto shared = std::make_shared<Fd>(std::move(command_channel));
         return ask<Result<uint64_t>>(
             [peer, shared, command = command_of(peer.pid), cgroup = cgroup_of(peer.pid)](Core& core) {
                 return core.loop.open_session(peer, std::move(*shared), command, cgroup);
@@ -381,16 +381,16 @@ class ThreadedEngine final : public Engine {
 
     Result<NewPolicy> load_object(const PolicySource& source) {
         using Room = Result<PolicyHost::Space>;
-        auto room = ask<Room>([](Core& core) -> Room { return core.placement.policy().space(); });
-        if (!room) return std::unexpected(room.error());
-        if (room->tables == nullptr) {
-            auto made = BpfTables::make(room->rows);
+        auto capacity = ask<Room>([](Core& core) -> Room { return core.placement.policy().space(); });
+        if (!capacity) return std::unexpected(capacity.error());
+        if (capacity->tables == nullptr) {
+            auto made = BpfTables::make(capacity->rows);
             if (!made) return std::unexpected(made.error());
-            room->tables = std::move(*made);
+            capacity->tables = std::move(*made);
         }
-        auto object = BpfObject::load(source.file, source.knobs, room->tables);
+        auto object = BpfObject::load(source.file, source.knobs, capacity->tables);
         if (!object) return std::unexpected(object.error());
-        auto begun = BpfPolicy::init(*object, room->view);
+        auto begun = BpfPolicy::init(*object, capacity->view);
         if (!begun) return std::unexpected(begun.error());
         return NewPolicy{.object = std::move(*object), .log = std::move(*begun)};
     }
@@ -468,7 +468,7 @@ class ThreadedEngine final : public Engine {
                 ask<Result<bool>>([](Core& core) -> Result<bool> { return core.admin.disks_are_idle(); });
             return told && *told;
         };
-        disks_ = std::make_unique<DiskBook>(DiskBook::Parts{
+        disks_ = std::make_unique<DiskRegistry>(DiskRegistry::Parts{
             .state = state_, .memory = &memory_, .measure = config_.measure_disks, .idle = idle});
     }
 
@@ -633,7 +633,7 @@ class ThreadedEngine final : public Engine {
     std::mutex policy_mutex_;  // one load at a time; guards policy_source_
     PolicySource policy_source_;
     Worker loader_{"tierd-loader"};
-    std::unique_ptr<DiskBook> disks_;
+    std::unique_ptr<DiskRegistry> disks_;
     std::thread thread_;
 };
 

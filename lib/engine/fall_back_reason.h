@@ -14,13 +14,13 @@ enum class FallBackReason : uint8_t {
     unreadable,   // a read failed
     no_memory,    // nothing can be freed for the extent
     deadline,     // a fault waited too long
-    stood_still,  // tierd itself did not move for longer than clients wait
-    unheard,      // the client does not read its orders
+    stalled,  // tierd itself did not move for longer than clients wait
+    no_ack,      // the client does not read its orders
     end,          // tierd ends
 };
 inline constexpr size_t kFallBackReasons = 7;
 inline constexpr const char* kFallBackReasonNames[kFallBackReasons] = {
-    "changed", "unreadable", "no_memory", "deadline", "stood_still", "unheard", "end"};
+    "changed", "unreadable", "no_memory", "deadline", "stalled", "no_ack", "end"};
 
 using FallBackCounts = std::array<uint64_t, kFallBackReasons>;
 

@@ -55,7 +55,7 @@ void FaultServer::handle(Client& client, const Fault& fault) {
     WeightFile& file = *region->file;
     ExtentId id = file.extent_at(region->offset_bytes + (fault.address - region->address));
     if (file.changed)
-        return sessions_.order_fall_back(client, {file.number, 0, file.arena.length_bytes(), {}},
+        return sessions_.command_fall_back(client, {file.number, 0, file.arena.length_bytes(), {}},
                                          FallBackReason::changed);
     uint64_t arrived_ns = monotonic_ns();
     if (placement_.extents().is(id, TIERD_EXTENT_RESIDENT))
@@ -142,7 +142,7 @@ bool FaultServer::map_for(Client& client, const WeightFile& file, ExtentId id) {
         AddressRange range = range_of(region, id);
         if (range.length_bytes > 0 && !map_extent(client, region, id, range.address)) return false;
     }
-    placement_.extents().heat().cover(id, monotonic_ns());
+    placement_.extents().heat().disarm(id, monotonic_ns());
     return true;
 }
 
@@ -258,7 +258,7 @@ void FaultServer::on_failed(ExtentId id, FallBackReason reason) {
     const WeightFile& file = served(placement_.extents().file_of(id));
     for (const Waiter& waiter : list)
         if (Client* client = sessions_.find(waiter.client))
-            sessions_.order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}},
+            sessions_.command_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}},
                                       reason);
 }
 
@@ -273,7 +273,7 @@ void FaultServer::check_deadlines() {
             if (client == nullptr) continue;
             spdlog::warn("pid {} waited {} ms for extent {} of {}: it falls back to the kernel's mapping",
                          client->peer.pid, deadline_ms_, file.index_of(id), file.path);
-            sessions_.order_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}},
+            sessions_.command_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}},
                                       FallBackReason::deadline);
         }
     }

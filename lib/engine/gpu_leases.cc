@@ -14,7 +14,7 @@ void GpuLeases::update() {
         if (table_.leases() > 0) desk_->rank({});
         table_ = {};
     } else {
-        auto marks = policy->lease_marks();
+        auto marks = policy->lease_contexts();
         if (table_.leases() > 0) desk_->rank(table_.worths(marks));
         table_.publish(desk_->cards(), *placement_.policy().tables(), marks);
         mark_rows();

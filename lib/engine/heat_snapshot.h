@@ -16,7 +16,7 @@ struct HeatSnapshot {
     struct File {
         std::shared_ptr<const WeightFile> file;
         std::vector<tierd_extent> extents;
-        std::vector<int> reader_nodes;  // of each extent; see HeatLedger::reader_node()
+        std::vector<int> reader_nodes;  // of each extent; see HeatEstimator::reader_node()
     };
     std::vector<File> files;
     Readers readers;

@@ -106,11 +106,11 @@ void Hinter::mark_hintable(uint64_t now_ns) {
     const uint64_t calm_ns = 2 * config_.epoch_ms * kNsPerMs;
     for (auto& [number, file] : files_.all()) {
         file->calm = !file->changed && now_ns > file->missed_ns + calm_ns;
-        file->shows_touches = true;
+        file->arms_hints = true;
     }
     for (auto& [number, client] : sessions_.all())
         for (const Region& region : client->regions)
-            if (!client->peer.shows_touches) region.file->shows_touches = false;
+            if (!client->peer.arms_hints) region.file->arms_hints = false;
 }
 
 void Hinter::update_boundaries() {
@@ -126,12 +126,12 @@ void Hinter::hint_some() {
         PlacedFile* placed = extents.find(id);
         if (placed == nullptr || placement_.mover().is_moving(id)) return false;
         const WeightFile& file = served(*placed);
-        return file.calm && (file.has_small_pages(id) || (file.shows_touches && config_.huge_pages));
+        return file.calm && (file.has_small_pages(id) || (file.arms_hints && config_.huge_pages));
     };
     auto chosen = chooser_.choose(extents.used(), extents.heat(), budget_.budget(), may);
     for (ExtentId id : chosen) {
         if (!hint(id)) continue;
-        extents.heat().expose(id, monotonic_ns(), true);
+        extents.heat().arm(id, monotonic_ns(), true);
         hints_sent_++;
         placement_.counters().hints++;
     }
@@ -145,17 +145,17 @@ bool Hinter::hint(ExtentId id) {
     uint64_t page = file.offset_of(id) + random_() % pages * kSmallPage;
     if (file.has_small_pages(id)) {
         PreferNode prefer(placement_.tiers().preferred_node(extents[id].tier));
-        if (file.arena.renew_page(page)) return true;
+        if (file.arena.rearm_page(page)) return true;
         placement_.lost(id);
         return false;
     }
-    auto order = make_message<wire::FallBack>(wire::Kind::show_touch, 0);
+    auto order = make_message<wire::FallBack>(wire::Kind::arm_hint, 0);
     order.file = file.number;
     order.offset_bytes = page;
     order.length_bytes = kSmallPage;
     bool sent = false;
     for (auto& [number, client] : sessions_.all())
-        if (client->maps(file.number) && send_message(client->notice.get(), order)) sent = true;
+        if (client->maps(file.number) && send_message(client->command_channel.get(), order)) sent = true;
     return sent;
 }
 
@@ -165,8 +165,8 @@ void Hinter::refresh_heat(uint64_t now_ns) {
     const uint32_t size = extents.size();
     for (uint32_t i = 0; i < chooser_.looked_count() && size > 0; i++) {
         ExtentId id = (chooser_.looked_first() + i) % size;
-        if (!extents.heat().exposed(id)) continue;
-        HeatLedger::Estimate estimate = extents.heat().estimate(id, now_ns);
+        if (!extents.heat().armed(id)) continue;
+        HeatEstimator::Estimate estimate = extents.heat().estimate(id, now_ns);
         if (estimate.samples == 0) continue;
         extents[id].heat = estimate.heat;
         extents[id].samples = estimate.samples;

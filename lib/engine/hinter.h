@@ -2,7 +2,7 @@
 //
 // Two kinds of hints, both without stopping anybody: a page of an extent with small pages is taken out of the arena and put
 // back (Backend::rearm); where the extent is a huge page that would cost all of it, so its sessions are asked to unmap a page
-// (wire::Kind::show_touch). A session that was asked and does not obey hides its touches, which makes the extent look colder
+// (wire::Kind::arm_hint). A session that was asked and does not obey hides its touches, which makes the extent look colder
 // than it is, and costs nothing else.
 //
 // Owns:      the choice of what to hint next, and the account of what hints cost.

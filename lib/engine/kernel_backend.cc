@@ -46,7 +46,7 @@ MoveEnd::Outcome outcome_of(const MoveResult& result) {
             return MoveEnd::Outcome::moved;
         case MoveOutcome::refused:
             return MoveEnd::Outcome::refused;
-        case MoveOutcome::scattered:
+        case MoveOutcome::split:
             return MoveEnd::Outcome::split;
         case MoveOutcome::cancelled:
             return MoveEnd::Outcome::cancelled;
@@ -216,7 +216,7 @@ void KernelBackend::release(PlacedFile& placed, ExtentId id, bool was_published)
 bool KernelBackend::rearm(PlacedFile& placed, ExtentId id, int node) {
     WeightFile& file = served(placed);
     PreferNode prefer(node);
-    auto renewed = file.arena.renew_page(file.offset_of(id));
+    auto renewed = file.arena.rearm_page(file.offset_of(id));
     if (!renewed) spdlog::warn("{}: the extent will be read again", renewed.error().text());
     return renewed.has_value();
 }
@@ -227,7 +227,7 @@ Migrator& KernelBackend::migrator() {
     if (!migrator_)
         migrator_ = std::make_unique<Migrator>(
             [&mailbox = mailbox_](const MoveResult& result) {
-                if (result.outcome == MoveOutcome::refused || result.outcome == MoveOutcome::scattered)
+                if (result.outcome == MoveOutcome::refused || result.outcome == MoveOutcome::split)
                     spdlog::debug("extent row {} stays in its tier: {}", result.tag,
                                   move_error_text(result.error));
                 MoveEnd end{.extent = static_cast<ExtentId>(result.tag),
@@ -254,8 +254,8 @@ void KernelBackend::reader_waited(WaitKind kind, uint64_t begun_ns) {
     if (migrator_) migrator_->reader_waited(kind, begun_ns);
 }
 
-Pace KernelBackend::pace() const {
-    return migrator_ ? migrator_->pace() : Pace(migrate_bytes_per_s_);
+MigrationThrottle KernelBackend::throttle() const {
+    return migrator_ ? migrator_->throttle() : MigrationThrottle(migrate_bytes_per_s_);
 }
 
 }  // namespace tierd

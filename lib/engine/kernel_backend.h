@@ -62,7 +62,7 @@ class KernelBackend final : public Backend {
     // Moves go slower where they make readers wait: one waited from then until now.
     void reader_waited(WaitKind kind, uint64_t begun_ns);
     // The rate of moves as it is now.
-    Pace pace() const;
+    MigrationThrottle throttle() const;
 
   private:
     // A read under way.

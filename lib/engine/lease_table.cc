@@ -17,7 +17,7 @@ void LeaseTable::free_slots_of_the_gone(const std::vector<CardStatus>& cards, st
     while (!numbers_.empty() && numbers_.back() == 0) numbers_.pop_back();
 }
 
-size_t LeaseTable::slot_of(uint64_t number, std::span<tierd_lease_mark> marks) {
+size_t LeaseTable::slot_of(uint64_t number, std::span<tierd_lease_ctx> marks) {
     auto place = std::ranges::find(numbers_, number);
     if (place == numbers_.end()) {
         place = std::ranges::find(numbers_, uint64_t{0});
@@ -30,7 +30,7 @@ size_t LeaseTable::slot_of(uint64_t number, std::span<tierd_lease_mark> marks) {
 }
 
 void LeaseTable::publish(const std::vector<CardStatus>& cards, const BpfTables& tables,
-                         std::span<tierd_lease_mark> marks) {
+                         std::span<tierd_lease_ctx> marks) {
     auto rows = tables.leases();
     free_slots_of_the_gone(cards, rows);
     cards_ = static_cast<uint32_t>(std::min<size_t>(cards.size(), TIERD_MAX_CARDS));
@@ -62,7 +62,7 @@ void LeaseTable::publish(const std::vector<CardStatus>& cards, const BpfTables& 
     }
 }
 
-std::map<uint64_t, uint64_t> LeaseTable::worths(std::span<const tierd_lease_mark> marks) const {
+std::map<uint64_t, uint64_t> LeaseTable::worths(std::span<const tierd_lease_ctx> marks) const {
     std::map<uint64_t, uint64_t> worths;
     for (size_t slot = 0; slot < std::min(numbers_.size(), marks.size()); slot++)
         if (numbers_[slot] != 0 && marks[slot].worth != 0) worths[numbers_[slot]] = marks[slot].worth;

@@ -19,16 +19,16 @@ namespace tierd {
 class LeaseTable {
   public:
     void publish(const std::vector<CardStatus>& cards, const BpfTables& tables,
-                 std::span<tierd_lease_mark> marks);
+                 std::span<tierd_lease_ctx> marks);
     // What the marks say, by the leases' numbers; those worth 0 left out.
-    std::map<uint64_t, uint64_t> worths(std::span<const tierd_lease_mark> marks) const;
+    std::map<uint64_t, uint64_t> worths(std::span<const tierd_lease_ctx> marks) const;
 
     uint32_t cards() const { return cards_; }
     uint32_t leases() const { return static_cast<uint32_t>(numbers_.size()); }
 
   private:
     void free_slots_of_the_gone(const std::vector<CardStatus>& cards, std::span<tierd_lease> rows);
-    size_t slot_of(uint64_t number, std::span<tierd_lease_mark> marks);
+    size_t slot_of(uint64_t number, std::span<tierd_lease_ctx> marks);
 
     uint32_t cards_ = 0;
     std::vector<uint64_t> numbers_;  // of leases, by slot; 0: free

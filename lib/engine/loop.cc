@@ -64,7 +64,7 @@ bool Loop::turn() {
         spdlog::warn(
             "the engine's thread stalled past the heartbeat deadline: all sessions fall back to the kernel's "
             "mapping");
-        core_.sessions.lose_all(FallBackReason::stood_still);
+        core_.sessions.lose_all(FallBackReason::stalled);
         core_.heartbeat.recover();
     }
     core_.hinter.end_round();
@@ -181,13 +181,13 @@ void Loop::mark_changed(WeightFile& file) {
     spdlog::warn("{:?} changed while it was served: its sessions fall back to the kernel's mapping",
                  file.path);
     core_.files.stop_watching(file);
-    core_.sessions.order_fall_back(file, FallBackReason::changed);
+    core_.sessions.command_fall_back(file, FallBackReason::changed);
     core_.placement.mark_changed(file);
 }
 
-Result<uint64_t> Loop::open_session(const Peer& peer, Fd notice, std::string command, uint64_t cgroup) {
+Result<uint64_t> Loop::open_session(const Peer& peer, Fd command_channel, std::string command, uint64_t cgroup) {
     if (stopping_) return fail(Code::busy, "open session", {}, "tierd is shutting down");
-    return core_.sessions.open(peer, std::move(notice), std::move(command), cgroup);
+    return core_.sessions.open(peer, std::move(command_channel), std::move(command), cgroup);
 }
 
 Result<void> Loop::map(uint64_t number, const RegionRequest& request, Fd userfaultfd) {
@@ -202,7 +202,7 @@ Result<void> Loop::map(uint64_t number, const RegionRequest& request, Fd userfau
 void Loop::request_stop(uint64_t deadline_ns) {
     stopping_ = true;
     stop_deadline_ns_ = deadline_ns;
-    core_.sessions.order_all_back(FallBackReason::end);
+    core_.sessions.command_all_back(FallBackReason::end);
 }
 
 bool Loop::has_stopped() {

@@ -35,7 +35,7 @@ class Loop {
     bool is_stopping() const { return stopping_; }
 
     // --- messages of sessions
-    Result<uint64_t> open_session(const Peer& peer, Fd notice, std::string command, uint64_t cgroup);
+    Result<uint64_t> open_session(const Peer& peer, Fd command_channel, std::string command, uint64_t cgroup);
     Result<void> map(uint64_t client, const RegionRequest& request, Fd userfaultfd);
 
     // --- what the backend's threads report

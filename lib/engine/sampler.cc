@@ -84,7 +84,7 @@ void Sampler::attribute(const AccessRecord& record, const AddressMap& map) {
     Place place = map.find(record.pid, record.address, record.time_ns);
     if (place.found != Found::yes) {
         std::lock_guard lock(mutex_);
-        (place.found == Found::ended_process ? status_.ended : status_.elsewhere)++;
+        (place.found == Found::ended_process ? status_.stale : status_.unattributed)++;
         return;
     }
     int node = cpus_.node_of(record.cpu);

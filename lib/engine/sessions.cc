@@ -30,13 +30,13 @@ Client* Sessions::find(uint64_t number) {
     return found == clients_.end() ? nullptr : found->second.get();
 }
 
-uint64_t Sessions::open(const Peer& peer, Fd notice, std::string command, uint64_t cgroup) {
+uint64_t Sessions::open(const Peer& peer, Fd command_channel, std::string command, uint64_t cgroup) {
     auto client = std::make_unique<Client>();
     client->number = next_number_++;
     client->peer = peer;
     client->command = std::move(command);
     client->cgroup = cgroup;
-    client->notice = std::move(notice);
+    client->command_channel = std::move(command_channel);
     placement_.counters().sessions_opened++;
     uint64_t number = client->number;
     clients_[number] = std::move(client);
@@ -118,7 +118,7 @@ void Sessions::advise(uint64_t number, uint64_t address, uint64_t length_bytes) 
     placement_.advise(file, begin, end);
 }
 
-void Sessions::order_fall_back(Client& client, FallBackOrder order, FallBackReason reason) {
+void Sessions::command_fall_back(Client& client, FallBackCommand order, FallBackReason reason) {
     order.leaving = client.cut_ordered(order);
     for (const AddressRange& piece : order.leaving)
         sampler_.on_unmapped(client, piece.address, piece.length_bytes);
@@ -127,31 +127,31 @@ void Sessions::order_fall_back(Client& client, FallBackOrder order, FallBackReas
     message.file = order.file;
     message.offset_bytes = order.offset_bytes;
     message.length_bytes = order.length_bytes;
-    placement_.counters().fall_backs_ordered++;
+    placement_.counters().fall_backs_commanded++;
     fall_backs_[static_cast<size_t>(reason)]++;
-    bool sent = send_message(client.notice.get(), message).has_value();
-    client.orders[message.header.sequence] = std::move(order);
-    if (!sent) lose(client, FallBackReason::unheard);
+    bool sent = send_message(client.command_channel.get(), message).has_value();
+    client.commands[message.header.sequence] = std::move(order);
+    if (!sent) lose(client, FallBackReason::no_ack);
 }
 
-void Sessions::order_fall_back(const WeightFile& file, FallBackReason reason) {
+void Sessions::command_fall_back(const WeightFile& file, FallBackReason reason) {
     for (auto& [number, client] : clients_)
         if (client->maps(file.number))
-            order_fall_back(*client, {file.number, 0, file.arena.length_bytes(), {}}, reason);
+            command_fall_back(*client, {file.number, 0, file.arena.length_bytes(), {}}, reason);
 }
 
-void Sessions::order_all_back(FallBackReason reason) {
+void Sessions::command_all_back(FallBackReason reason) {
     for (auto& [number, client] : clients_)
-        if (!client->regions.empty()) order_fall_back(*client, {}, reason);
+        if (!client->regions.empty()) command_fall_back(*client, {}, reason);
 }
 
 void Sessions::lose(Client& client, FallBackReason reason) {
     fall_backs_[static_cast<size_t>(reason)]++;
     client.lost = true;
-    FallBackOrder everything;
+    FallBackCommand everything;
     everything.leaving = client.cut_ordered(everything);
-    client.orders[client.next_sequence++] = std::move(everything);
-    hang_up(client.notice.get());
+    client.commands[client.next_sequence++] = std::move(everything);
+    hang_up(client.command_channel.get());
 }
 
 void Sessions::lose_all(FallBackReason reason) {
@@ -161,14 +161,14 @@ void Sessions::lose_all(FallBackReason reason) {
 
 void Sessions::on_fallen_back(uint64_t number, uint32_t sequence, int status) {
     Client* client = find(number);
-    if (client == nullptr || !client->orders.contains(sequence)) return;
+    if (client == nullptr || !client->commands.contains(sequence)) return;
     if (status != 0) spdlog::error("pid {} could not fall back: error {}", client->peer.pid, -status);
-    client->orders.erase(sequence);
+    client->commands.erase(sequence);
 }
 
 bool Sessions::has_orders() const {
     return std::any_of(clients_.begin(), clients_.end(),
-                       [](auto& entry) { return !entry.second->orders.empty(); });
+                       [](auto& entry) { return !entry.second->commands.empty(); });
 }
 
 }  // namespace tierd

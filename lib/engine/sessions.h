@@ -30,7 +30,7 @@ class Sessions {
         : placement_(placement), files_(files), sampler_(sampler), readiness_(readiness) {}
 
     // Returns its number. `notice`: tierd's end of its control channel.
-    uint64_t open(const Peer& peer, Fd notice, std::string command, uint64_t cgroup);
+    uint64_t open(const Peer& peer, Fd command_channel, std::string command, uint64_t cgroup);
     void close(uint64_t number);
     Client* find(uint64_t number);
     const Clients& all() const { return clients_; }
@@ -42,10 +42,10 @@ class Sessions {
     Result<void> unmap(uint64_t client, uint64_t address, uint64_t length_bytes);
     void advise(uint64_t client, uint64_t address, uint64_t length_bytes);
 
-    void order_fall_back(Client& client, FallBackOrder order, FallBackReason reason);
+    void command_fall_back(Client& client, FallBackCommand order, FallBackReason reason);
     // Of the whole file, in every client.
-    void order_fall_back(const WeightFile& file, FallBackReason reason);
-    void order_all_back(FallBackReason reason);
+    void command_fall_back(const WeightFile& file, FallBackReason reason);
+    void command_all_back(FallBackReason reason);
     // Its control channel is closed; it falls back by itself.
     void lose(Client& client, FallBackReason reason);
     void lose_all(FallBackReason reason);

@@ -21,17 +21,17 @@ namespace tierd {
 // A source of access statistics; see lib/sample/sources.h.
 struct SourceStatus {
     std::string name;   // pebs, ibs, spe, hint, damon, idle
-    std::string tells;  // what a record of it holds
+    std::string record_fields;  // what a record of it holds
     std::string event;
     bool available = false;
     bool used = false;
-    std::string why_not;  // why it is not used; empty: it is
+    std::string unavailable_reason;  // why it is not used; empty: it is
     uint64_t records = 0;
     uint64_t lost = 0;       // dropped by the kernel, for want of room
     uint64_t throttled = 0;  // times that the kernel stopped it for costing too much
     uint64_t damaged = 0;
-    uint64_t elsewhere = 0;  // about no weights
-    uint64_t ended = 0;      // of sessions that had ended
+    uint64_t unattributed = 0;  // about no weights
+    uint64_t stale = 0;      // of sessions that had ended
     uint64_t period = 0;     // accesses a record stands for; 0: it has none
     double rate = 0;         // of hint: extents a second that may be hinted now
     double cost_share = 0;   // of one core, lately
@@ -61,7 +61,7 @@ struct NamedCount {
 // How fast extents are moved between memory tiers.
 struct MovesStatus {
     uint64_t limit_bytes_per_s = 0;  // 0: none
-    uint64_t pace_bytes_per_s = 0;   // of it, as much as readers allow now
+    uint64_t rate_bytes_per_s = 0;   // of it, as much as readers allow now
     double reader_slowdown = 0;  // by which factor readers waited longer while moves went on; 0: not known
 };
 
@@ -129,7 +129,7 @@ struct TierStatus {
     std::vector<int> nodes = {};  // memory nodes; empty: wherever the kernel puts it
     uint64_t latency_ns = 0;      // of a read; 0: unknown, as below
     uint64_t bandwidth_bytes_per_s = 0;
-    std::string figures = "unknown";  // firmware, measured, declared, unknown
+    std::string source = "unknown";  // firmware, measured, declared, unknown
     std::string state = "open";       // open, draining, closed
 };
 
@@ -192,7 +192,7 @@ struct PolicyStatus {
     std::string licence;
     uint64_t loaded_for_ns = 0;
     uint64_t rows = 0;  // of the extent table, in use
-    uint64_t room = 0;  // rows that the object sees
+    uint64_t capacity = 0;  // rows that the object sees
     uint64_t verified_instructions = 0;
     uint64_t map_bytes = 0;  // of its own maps
     std::vector<NamedValue> knobs;

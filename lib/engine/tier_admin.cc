@@ -38,7 +38,7 @@ TierStatus TierAdmin::describe(const Tier& tier) const {
             .nodes = tier.spec.nodes,
             .latency_ns = tier.spec.latency_ns,
             .bandwidth_bytes_per_s = tier.spec.bandwidth_bytes_per_s,
-            .figures = std::string(figure_source_name(tier.spec.source)),
+            .source = std::string(figure_source_name(tier.spec.source)),
             .state = draining      ? "draining"
                      : tier.closed ? "closed"
                                    : "open"};

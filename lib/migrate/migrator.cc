@@ -13,7 +13,7 @@ constexpr size_t kBatchMoves = 32;
 }  // namespace
 
 Migrator::Migrator(Done done, uint64_t bytes_per_s)
-    : done_(std::move(done)), pace_(bytes_per_s), limit_(bytes_per_s), thread_([this] {
+    : done_(std::move(done)), throttle_(bytes_per_s), limit_(bytes_per_s), thread_([this] {
           name_this_thread("tierd-migrate");
           run();
       }) {}
@@ -50,17 +50,17 @@ void Migrator::cancel(uint64_t tag) {
 
 void Migrator::set_limit(uint64_t bytes_per_s) {
     std::lock_guard lock(mutex_);
-    pace_.set_limit(bytes_per_s);
+    throttle_.set_limit(bytes_per_s);
 }
 
 void Migrator::reader_waited(WaitKind kind, uint64_t begun_ns) {
     std::lock_guard lock(mutex_);
-    pace_.reader_waited(kind, begun_ns, monotonic_ns());
+    throttle_.reader_waited(kind, begun_ns, monotonic_ns());
 }
 
-Pace Migrator::pace() {
+MigrationThrottle Migrator::throttle() {
     std::lock_guard lock(mutex_);
-    return pace_;
+    return throttle_;
 }
 
 void Migrator::run() {
@@ -82,8 +82,8 @@ std::vector<Migrator::Waiting> Migrator::take_batch(std::unique_lock<std::mutex>
     };
     while (!stopping_ && !first_cancelled()) {
         uint64_t now = monotonic_ns(), ready = limit_.ready_ns(now);
-        pace_.judge(now);
-        limit_.set(pace_.bytes_per_s());
+        throttle_.update(now);
+        limit_.set(throttle_.bytes_per_s());
         if (ready <= now) break;
         wake_.wait_for(lock, std::chrono::nanoseconds(ready - now));
     }
@@ -92,7 +92,7 @@ std::vector<Migrator::Waiting> Migrator::take_batch(std::unique_lock<std::mutex>
     while (!waiting_.empty() && batch.size() < kBatchMoves) {
         auto level = waiting_.begin();
         uint64_t next = level->second.front().request.range.length_bytes;
-        if (!batch.empty() && bytes + next > pace_.batch_bytes()) break;
+        if (!batch.empty() && bytes + next > throttle_.batch_bytes()) break;
         batch.push_back(std::move(level->second.front()));
         level->second.pop_front();
         if (level->second.empty()) waiting_.erase(level);
@@ -108,7 +108,7 @@ void Migrator::carry_out(std::vector<Waiting> batch) {
     std::vector<Flag> flags;
     for (Waiting& one : batch) {
         if (one.cancelled->load(std::memory_order_relaxed) || one.request.to.empty()) {
-            pretend(one);
+            simulate_move(one);
             continue;
         }
         requests.push_back(std::move(one.request));
@@ -117,25 +117,25 @@ void Migrator::carry_out(std::vector<Waiting> batch) {
     if (requests.empty()) return;
     {
         std::lock_guard lock(mutex_);
-        pace_.begin_batch();
+        throttle_.begin_batch();
     }
-    auto results = carry(requests, flags);
+    auto results = migrate_pages(requests, flags);
     {
         std::lock_guard lock(mutex_);
         uint64_t now_ns = monotonic_ns(), bytes = 0;
-        pace_.end_batch(now_ns);
+        throttle_.end_batch(now_ns);
         for (const MoveResult& result : results) {
             bytes += result.bytes;
             flags_.erase(result.tag);
         }
-        limit_.rest(pace_.rest_ns(bytes, results.front().took_ns), now_ns);  // they went together
+        limit_.rest(throttle_.pause_ns(bytes, results.front().took_ns), now_ns);  // they went together
     }
     for (const MoveResult& result : results) done_(result);
 }
 
 // A tier without nodes of its own: nothing moves, and it takes the time that its figures say. Also the end of what was
 // cancelled before it began.
-void Migrator::pretend(const Waiting& one) {
+void Migrator::simulate_move(const Waiting& one) {
     std::unique_lock lock(mutex_);
     auto cancelled = [&] { return one.cancelled->load(std::memory_order_relaxed); };
     wake_.wait_for(lock, std::chrono::nanoseconds(one.request.modelled_ns), cancelled);

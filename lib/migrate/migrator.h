@@ -1,5 +1,5 @@
 // migrator.h - the thread that carries extents between memory tiers, within a limit of bytes a second and slower where
-// readers are slowed down by it (pace.h).
+// readers are slowed down by it (migration_throttle.h).
 //
 // Owns:      the thread and the moves that wait for it.
 // Invariant: every accepted move ends in exactly one call of `done`, also those that wait when the migrator is
@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "lib/migrate/move.h"
-#include "lib/migrate/pace.h"
+#include "lib/migrate/migration_throttle.h"
 #include "lib/migrate/rate_limit.h"
 
 namespace tierd {
@@ -39,7 +39,7 @@ class Migrator {
 
     // A reader waited from then until now.
     void reader_waited(WaitKind kind, uint64_t begun_ns);
-    Pace pace();  // as it is now
+    MigrationThrottle throttle();  // as it is now
 
   private:
     using Flag = std::shared_ptr<std::atomic<bool>>;
@@ -51,14 +51,14 @@ class Migrator {
     void run();
     std::vector<Waiting> take_batch(std::unique_lock<std::mutex>& lock);
     void carry_out(std::vector<Waiting> batch);
-    void pretend(const Waiting& one);
+    void simulate_move(const Waiting& one);
 
     const Done done_;
     std::mutex mutex_;  // guards what follows; never held while pages move
     std::condition_variable wake_;
     std::map<uint32_t, std::deque<Waiting>, std::greater<>> waiting_;  // by priority
     std::map<uint64_t, Flag> flags_;                                   // of moves that have not ended
-    Pace pace_;
+    MigrationThrottle throttle_;
     RateLimit limit_;  // follows pace_
     bool stopping_ = false;
     std::thread thread_;  // last: it uses everything above

@@ -79,7 +79,7 @@ class Carriage {
         page_bytes_ = range.page_bytes = mapped.value_or(range.page_bytes);
         nodes_.resize(range.pages());
         auto found = find_nodes(range, nodes_);
-        if (!found) end(MoveOutcome::scattered, found.error().err);
+        if (!found) end(MoveOutcome::split, found.error().err);
         return found.has_value();
     }
 
@@ -92,7 +92,7 @@ class Carriage {
             if (!look()) return;
         }
         bool together = pages_on(request_.to) == 0;
-        end(together ? outcome : MoveOutcome::scattered, result_.error);
+        end(together ? outcome : MoveOutcome::split, result_.error);
     }
     void end(MoveOutcome outcome, int error = 0) {
         done_ = true;
@@ -168,7 +168,7 @@ std::string move_error_text(int error) {
     }
 }
 
-std::vector<MoveResult> carry(std::span<const MoveRequest> requests,
+std::vector<MoveResult> migrate_pages(std::span<const MoveRequest> requests,
                               std::span<const std::shared_ptr<std::atomic<bool>>> cancelled) {
     uint64_t begun_ns = monotonic_ns();
     std::vector<Carriage> carriages;

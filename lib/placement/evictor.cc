@@ -95,7 +95,7 @@ bool Evictor::start(ExtentId id, bool not_whole) {
 
 void Evictor::release(ExtentId id, bool was_published) {
     extents_.set_state(id, TIERD_EXTENT_EVICTING);
-    if (was_published) extents_.heat().expose(id, backend_.now_ns(), false);
+    if (was_published) extents_.heat().arm(id, backend_.now_ns(), false);
     extents_.set_huge(id, false);
     evicting_bytes_ += extents_[id].bytes;
     backend_.release(extents_.file_of(id), id, was_published);

@@ -44,7 +44,7 @@ class Extents {
 
     void set_state(ExtentId id, tierd_extent_state next);
 
-    HeatLedger& heat() { return heat_; }
+    HeatEstimator& heat() { return heat_; }
     // Mapped by one entry of the page table, for certain.
     bool is_huge(ExtentId id) const { return id < huge_.size() && huge_[id]; }
     void set_huge(ExtentId id, bool huge);
@@ -52,7 +52,7 @@ class Extents {
   private:
     ExtentTable table_;
     std::vector<PlacedFile*> slots_;
-    HeatLedger heat_;
+    HeatEstimator heat_;
     std::vector<bool> huge_;
 };
 

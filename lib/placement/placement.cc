@@ -110,12 +110,12 @@ void Placement::accessed(ExtentId id, Touch touch, bool foreseen) {
 
 // Without observations of how long the touch took to come, heat is a decayed count of the touches that were seen.
 void Placement::count_heat(ExtentId id, uint64_t now_ns) {
-    HeatLedger& heat = extents_.heat();
+    HeatEstimator& heat = extents_.heat();
     tierd_extent& row = extents_[id];
     bool hinted = heat.hinted(id);
     heat.touched(id, now_ns);
     if (hinted) counters_.hints_touched++;
-    HeatLedger::Estimate estimate = heat.estimate(id, now_ns);
+    HeatEstimator::Estimate estimate = heat.estimate(id, now_ns);
     if (estimate.samples == 0) {
         uint64_t age_ns = now_ns - std::min<uint64_t>(now_ns, row.last_touch_ns);
         double kept = std::exp2(-static_cast<double>(age_ns) / static_cast<double>(kHeatHalfLifeNs));
@@ -152,7 +152,7 @@ void Placement::carry_out(const PolicyDecisions& decisions) {
         count(Proposal::watch, i < kMaxWatch ? propose_watch(decisions.watch[i]) : Refusal::too_many);
     if (!config_.read_ahead) return;
     for (ExtentId id : decisions.read_ahead) count(Proposal::read_ahead, queue_.prefetch(id));
-    for (ExtentId id : decisions.guesses) count(Proposal::read_ahead, queue_.speculate(id));
+    for (ExtentId id : decisions.speculative) count(Proposal::read_ahead, queue_.speculate(id));
 }
 
 void Placement::count(Proposal proposal, Refusal refusal) {
@@ -184,7 +184,7 @@ Refusal Placement::propose_watch(ExtentId id) {
         return Refusal::not_mapped;
     }
     counters_.extents_watched++;
-    extents_.heat().expose(id, backend_.now_ns(), true);
+    extents_.heat().arm(id, backend_.now_ns(), true);
     return Refusal::none;
 }
 

@@ -194,13 +194,13 @@ void PolicyHost::publish_usage() {
 PolicyHost::Space PolicyHost::space() {
     uint32_t rows = std::bit_ceil(std::max(kLeastRows, extents_.size() + extents_.size() / 4));
     Space space{.tables = tables_, .rows = rows, .view = view()};
-    if (space.tables && space.tables->room() < extents_.size()) space.tables = nullptr;
+    if (space.tables && space.tables->capacity() < extents_.size()) space.tables = nullptr;
     return space;
 }
 
 Result<void> PolicyHost::share(std::shared_ptr<BpfTables> tables) {
     if (tables == tables_) return {};
-    if (tables_ && tables->room() < tables_->room())
+    if (tables_ && tables->capacity() < tables_->capacity())
         return fail(Code::busy, "load the policy", {}, "the extent table grew meanwhile; try again");
     if (auto shared = extents_.table().share(*tables); !shared) return shared;
     tables_ = std::move(tables);
@@ -247,7 +247,7 @@ Result<void> PolicyHost::unload() {
 
 void PolicyHost::check() {
     if (bpf_ == nullptr) return;
-    std::string reason = bpf_->objection();
+    std::string reason = bpf_->exit_reason();
     if (reason.empty()) return;
     record_.ejections++;
     record_.ejected = bpf_->name();
@@ -258,7 +258,7 @@ void PolicyHost::check() {
 
 // Rows beyond what the programs see are served as any other; the object is loaded again with more rows.
 void PolicyHost::grow_if_needed() {
-    if (bpf_ == nullptr || growing_ || extents_.size() <= tables_->room()) return;
+    if (bpf_ == nullptr || growing_ || extents_.size() <= tables_->capacity()) return;
     growing_ = true;
     hooks_.outgrown();
 }

@@ -114,7 +114,7 @@ void AdaptivePolicy::model_open(const PolicyView& view, const PolicyModel& opene
     if (!experts) model.held_kind_bytes = 0;
     Model& kept = models_.emplace(model.slot, model).first->second;
     read_ahead_.model_open(view, opened);
-    succession_.model_open(view, opened);
+    predictor_.model_open(view, opened);
     refresh_shares(view);
     adopt_resident(view, kept);
 }
@@ -139,7 +139,7 @@ void AdaptivePolicy::model_close(const PolicyView& view, uint32_t slot) {
     lists_.give_block(lists);
     models_.erase(found);
     read_ahead_.model_close(slot);
-    succession_.model_close(slot);
+    predictor_.model_close(slot);
     refresh_shares(view);
 }
 
@@ -163,7 +163,7 @@ void AdaptivePolicy::fault(const PolicyView& view, ExtentId extent, Touch touch,
     if (touch == Touch::missing || was_ahead || was_watched) count_miss(*model, note);
     if (lists_.list_of(extent) != ExtentLists::kNoList) file(view, *model, extent);
     read_ahead_.touched(view, extent, touch, was_ahead, limits(view, *model), out.read_ahead);
-    if (model->mode == Mode::heat) succession_.touched(view, extent, out.guesses);
+    if (model->mode == Mode::heat) predictor_.touched(view, extent, out.speculative);
     choose_mode(view, *model);
 }
 
@@ -375,8 +375,8 @@ ReadAheadLimits AdaptivePolicy::limits(const PolicyView& view, const Model& mode
     uint32_t streamed = model.window - spare;
     if (view.dram.used_bytes >= view.dram.capacity_bytes && model.mode == Mode::sweep) free = 0;
     if (model.mode == Mode::heat) return {free, free == kMaxReadAhead, kSiblings};
-    uint32_t room = std::max(free, streamed);
-    return {room, true, std::min(room, kSiblings)};
+    uint32_t capacity = std::max(free, streamed);
+    return {capacity, true, std::min(capacity, kSiblings)};
 }
 
 }  // namespace tierd

@@ -31,7 +31,7 @@
 
 #include "lib/policy/extent_lists.h"
 #include "lib/policy/readahead.h"
-#include "lib/policy/succession.h"
+#include "lib/policy/expert_predictor.h"
 
 namespace tierd {
 
@@ -152,7 +152,7 @@ class AdaptivePolicy final : public Policy {
     uint32_t epochs_ = 0;
     uint64_t capacity_bytes_ = 0;
     ReadAhead read_ahead_;
-    Succession succession_;
+    ExpertPredictor predictor_;
 };
 
 }  // namespace tierd

@@ -50,7 +50,7 @@ struct Listening {
     ~Listening() { t_words = nullptr; }
 };
 
-enum class Shared : uint8_t { extents, models, tiers, cards, leases, marks, lease_marks, answers };
+enum class Shared : uint8_t { extents, models, tiers, cards, leases, ctxs, lease_contexts, answers };
 struct SharedMap {
     std::string_view name;
     uint32_t value_bytes;
@@ -61,8 +61,8 @@ constexpr std::array<SharedMap, 8> kShared{{{"tierd_extents", sizeof(tierd_exten
                                             {"tierd_tiers", sizeof(tierd_tier_info)},
                                             {"tierd_cards", sizeof(tierd_card)},
                                             {"tierd_leases", sizeof(tierd_lease)},
-                                            {"tierd_marks", sizeof(tierd_mark)},
-                                            {"tierd_lease_marks", sizeof(tierd_lease_mark)},
+                                            {"tierd_extent_ctxs", sizeof(tierd_extent_ctx)},
+                                            {"tierd_lease_ctxs", sizeof(tierd_lease_ctx)},
                                             {"tierd_answers", sizeof(tierd_answer)}}};
 
 std::unexpected<Error> refuse(const std::string& name, std::string what, std::string hint = {}) {
@@ -105,7 +105,7 @@ class Opened {
         }
     }
 
-    Result<void> set_up_maps(uint32_t room, const TableFds& tables) {
+    Result<void> set_up_maps(uint32_t capacity, const TableFds& tables) {
         for (size_t i = 0; i < kShared.size(); i++) {
             ::bpf_map* map = find(static_cast<Shared>(i));
             if (map == nullptr)
@@ -119,10 +119,10 @@ class Opened {
             if (i < tables.size() && bpf_map__reuse_fd(map, tables[i]) != 0)
                 return os_error("share the tables with policy", name_);
         }
-        bpf_map__set_max_entries(find(Shared::marks), room);
-        bpf_map__set_max_entries(find(Shared::lease_marks), TIERD_MAX_LEASES);
+        bpf_map__set_max_entries(find(Shared::ctxs), capacity);
+        bpf_map__set_max_entries(find(Shared::lease_contexts), TIERD_MAX_LEASES);
         bpf_map__set_max_entries(find(Shared::answers), 1);
-        for (Shared own : {Shared::marks, Shared::lease_marks, Shared::answers})
+        for (Shared own : {Shared::ctxs, Shared::lease_contexts, Shared::answers})
             bpf_map__set_map_flags(find(own), BPF_F_MMAPABLE);
         return check_own_maps();
     }
@@ -207,8 +207,8 @@ Result<Mapping> map_memory(const ::bpf_map* map) {
     return Mapping(memory, bytes);
 }
 
-std::string printable(const char* text, size_t room) {
-    std::string line(text, ::strnlen(text, room));
+std::string printable(const char* text, size_t capacity) {
+    std::string line(text, ::strnlen(text, capacity));
     for (char& c : line)
         if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
     return line;
@@ -261,7 +261,7 @@ struct Loading {
     std::string* log;
     uint64_t own_map_bytes = 0;
 
-    Result<ObjectPointer> run(uint32_t room, const TableFds& tables) {
+    Result<ObjectPointer> run(uint32_t capacity, const TableFds& tables) {
         std::string words;
         Listening listening(words);
         auto object = open(file, words);
@@ -269,7 +269,7 @@ struct Loading {
         std::vector<char> verifier(kLogBytes);
         Opened opened(object->get(), file.name);
         opened.set_up_programs(verifier);
-        if (auto set = opened.set_up_maps(room, tables); !set) return std::unexpected(set.error());
+        if (auto set = opened.set_up_maps(capacity, tables); !set) return std::unexpected(set.error());
         if (auto set = set_knobs(object->get(), knobs); !set) return std::unexpected(set.error());
         own_map_bytes = opened.own_map_bytes();
         if (int failed = bpf_object__load(object->get()); failed != 0) {
@@ -303,7 +303,7 @@ Result<std::shared_ptr<BpfObject>> BpfObject::load(const ObjectFile& file, std::
     std::ranges::transform(*twins, twin_fds.begin(), [](const Fd& twin) { return twin.get(); });
     auto trial = loading.run(1, twin_fds);
     if (!trial) return std::unexpected(trial.error());
-    auto loaded = loading.run(tables->room(), tables->fds());
+    auto loaded = loading.run(tables->capacity(), tables->fds());
     if (!loaded) return std::unexpected(loaded.error());
 
     std::shared_ptr<BpfObject> object(new BpfObject);
@@ -313,14 +313,14 @@ Result<std::shared_ptr<BpfObject>> BpfObject::load(const ObjectFile& file, std::
     object->tables_ = std::move(tables);
     object->own_map_bytes_ = loading.own_map_bytes;
     Opened opened(object->object_.get(), object->name_);
-    auto marks = map_memory(opened.find(Shared::marks));
-    if (!marks) return std::unexpected(marks.error());
-    auto lease_marks = map_memory(opened.find(Shared::lease_marks));
-    if (!lease_marks) return std::unexpected(lease_marks.error());
+    auto ctxs = map_memory(opened.find(Shared::ctxs));
+    if (!ctxs) return std::unexpected(ctxs.error());
+    auto lease_contexts = map_memory(opened.find(Shared::lease_contexts));
+    if (!lease_contexts) return std::unexpected(lease_contexts.error());
     auto answers = map_memory(opened.find(Shared::answers));
     if (!answers) return std::unexpected(answers.error());
-    object->marks_ = std::move(*marks);
-    object->lease_marks_ = std::move(*lease_marks);
+    object->marks_ = std::move(*ctxs);
+    object->lease_marks_ = std::move(*lease_contexts);
     object->answers_ = std::move(*answers);
     object->knobs_ = read_knobs(object->object_.get());
     object->find_programs();

@@ -75,9 +75,9 @@ class BpfObject {
 
     BpfTables& tables() const { return *tables_; }
     const std::shared_ptr<BpfTables>& shared_tables() const { return tables_; }
-    std::span<tierd_mark> marks() { return {reinterpret_cast<tierd_mark*>(marks_.data()), tables_->room()}; }
-    std::span<tierd_lease_mark> lease_marks() {
-        return {reinterpret_cast<tierd_lease_mark*>(lease_marks_.data()), TIERD_MAX_LEASES};
+    std::span<tierd_extent_ctx> ctxs() { return {reinterpret_cast<tierd_extent_ctx*>(marks_.data()), tables_->capacity()}; }
+    std::span<tierd_lease_ctx> lease_contexts() {
+        return {reinterpret_cast<tierd_lease_ctx*>(lease_marks_.data()), TIERD_MAX_LEASES};
     }
     const std::vector<Knob>& knobs() const { return knobs_; }  // all of them, as they are set
     uint64_t own_map_bytes() const { return own_map_bytes_; }

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kMaxDelayed = 1024;
 
-bool tells_worth(const BpfObject& object) {
+bool names_score(const BpfObject& object) {
     return object.has(Hook::model_open) || object.has(Hook::fault) || object.has(Hook::epoch);
 }
 
@@ -28,7 +28,7 @@ tierd_call common_call(const PolicyView& view, const BpfTables& tables, uint64_t
     tierd_call call{};
     call.now_ns = view.now_ns;
     call.epoch = epoch;
-    call.extents = static_cast<uint32_t>(std::min<size_t>(view.extents.size(), tables.room()));
+    call.extents = static_cast<uint32_t>(std::min<size_t>(view.extents.size(), tables.capacity()));
     call.models = view.models;
     call.cards = view.cards;
     call.leases = view.leases;
@@ -43,7 +43,7 @@ BpfPolicy::BpfPolicy(std::shared_ptr<BpfObject> object, std::unique_ptr<PolicyRu
     : object_(std::move(object)),
       runner_(std::move(runner)),
       built_in_(std::move(built_in)),
-      by_worth_(tells_worth(*object_)) {}
+      by_score_(names_score(*object_)) {}
 
 Result<std::vector<std::string>> BpfPolicy::init(const std::shared_ptr<BpfObject>& object,
                                                  const PolicyView& view) {
@@ -69,9 +69,9 @@ void BpfPolicy::post(Hook hook, const tierd_call& arguments, const PolicyView& v
 }
 
 void BpfPolicy::model_open(const PolicyView& view, const PolicyModel& model) {
-    auto marks = object_->marks();
-    size_t first = std::min<size_t>(model.first_extent, marks.size());
-    auto ours = marks.subspan(first, std::min<size_t>(model.extent_count, marks.size() - first));
+    auto ctxs = object_->ctxs();
+    size_t first = std::min<size_t>(model.first_extent, ctxs.size());
+    auto ours = ctxs.subspan(first, std::min<size_t>(model.extent_count, ctxs.size() - first));
     if (!ours.empty()) std::memset(ours.data(), 0, ours.size_bytes());
     built_in_->model_open(view, model);
 }
@@ -111,7 +111,7 @@ void BpfPolicy::filled(const PolicyView& view, ExtentId extent) {
 
 void BpfPolicy::epoch(const PolicyView& view, PolicyDecisions& out) {
     epochs_++;
-    look_at_tiers(view, out);
+    inspect_tiers(view, out);
     if (view.leases > 0) post(Hook::contend, call(view), view, out);
     ask_again(view, out);
     scratch_.clear();
@@ -144,7 +144,7 @@ void BpfPolicy::ask_again(const PolicyView& view, PolicyDecisions& out) {
     collect(view, out);
 }
 
-void BpfPolicy::look_at_tiers(const PolicyView& view, PolicyDecisions& out) {
+void BpfPolicy::inspect_tiers(const PolicyView& view, PolicyDecisions& out) {
     std::vector<tierd_tier_info> now(view.tiers.begin(), view.tiers.end());
     if (now.empty()) {
         now.resize(2);
@@ -167,13 +167,13 @@ void BpfPolicy::look_at_tiers(const PolicyView& view, PolicyDecisions& out) {
 
 void BpfPolicy::reclaim(const PolicyView& view, uint64_t needed_bytes, bool for_demand,
                         PolicyDecisions& out) {
-    if (!by_worth_) return built_in_->reclaim(view, needed_bytes, for_demand, out);
-    auto marks = object_->marks();
+    if (!by_score_) return built_in_->reclaim(view, needed_bytes, for_demand, out);
+    auto ctxs = object_->ctxs();
     // Memory that is to be free for the next miss may cost anything but what is to be held.
     uint64_t below = view.wanted == kNoExtent     ? TIERD_HOLD
-                     : view.wanted < marks.size() ? marks[view.wanted].worth
+                     : view.wanted < ctxs.size() ? ctxs[view.wanted].score
                                                   : 0;
-    victims_.name(view, marks, {needed_bytes, below, for_demand}, out.evict);
+    victims_.name(view, ctxs, {needed_bytes, below, for_demand}, out.evict);
 }
 
 void BpfPolicy::collect(const PolicyView& /*view*/, PolicyDecisions& out) {

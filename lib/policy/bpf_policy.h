@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "lib/policy/policy_runner.h"
-#include "lib/policy/worth_victims.h"
+#include "lib/policy/score_victims.h"
 
 namespace tierd {
 
@@ -43,10 +43,10 @@ class BpfPolicy final : public Policy {
 
     const BpfObject& object() const { return *object_; }
     // What the object keeps with each lease, by slot.
-    std::span<tierd_lease_mark> lease_marks() const { return object_->lease_marks(); }
+    std::span<tierd_lease_ctx> lease_contexts() const { return object_->lease_contexts(); }
     PolicyStats stats() const { return runner_->stats(); }
     uint64_t unknown_kinds() const { return unknown_kinds_; }
-    std::string objection() const { return runner_->objection(); }
+    std::string exit_reason() const { return runner_->exit_reason(); }
     // The built-in policy, to go on with; this object is of no use afterwards.
     std::unique_ptr<Policy> take_built_in() { return std::move(built_in_); }
 
@@ -54,15 +54,15 @@ class BpfPolicy final : public Policy {
     tierd_call call(const PolicyView& view) const;
     void post(Hook hook, const tierd_call& arguments, const PolicyView& view, PolicyDecisions& out);
     void propose_for_built_in(const PolicyView& view, PolicyDecisions& out);
-    void look_at_tiers(const PolicyView& view, PolicyDecisions& out);
+    void inspect_tiers(const PolicyView& view, PolicyDecisions& out);
     void ask_again(const PolicyView& view, PolicyDecisions& out);
     void add(const tierd_decision& decision, PolicyDecisions& out);
 
     std::shared_ptr<BpfObject> object_;
     std::unique_ptr<PolicyRunner> runner_;
     std::unique_ptr<Policy> built_in_;
-    bool by_worth_;
-    WorthVictims victims_;
+    bool by_score_;
+    ScoreVictims victims_;
     PolicyDecisions scratch_;              // what the built-in policy says
     std::vector<PolicyReply> replies_;     // reused
     std::vector<tierd_decision> delayed_;  // to be asked again in the next epoch

@@ -68,9 +68,9 @@ Result<void> bpf_usable() {
     return {};
 }
 
-Result<std::shared_ptr<BpfTables>> BpfTables::make(uint32_t room) {
+Result<std::shared_ptr<BpfTables>> BpfTables::make(uint32_t capacity) {
     auto tables = std::make_shared<BpfTables>();
-    auto extents = SharedArray::make("tierd_extents", sizeof(tierd_extent), room);
+    auto extents = SharedArray::make("tierd_extents", sizeof(tierd_extent), capacity);
     if (!extents) return std::unexpected(extents.error());
     auto models = SharedArray::make("tierd_models", sizeof(tierd_model), TIERD_MAX_MODELS);
     if (!models) return std::unexpected(models.error());
@@ -80,7 +80,7 @@ Result<std::shared_ptr<BpfTables>> BpfTables::make(uint32_t room) {
     if (!cards) return std::unexpected(cards.error());
     auto leases = SharedArray::make("tierd_leases", sizeof(tierd_lease), TIERD_MAX_LEASES);
     if (!leases) return std::unexpected(leases.error());
-    tables->room_ = room;
+    tables->room_ = capacity;
     tables->extents_ = std::move(*extents);
     tables->models_ = std::move(*models);
     tables->tiers_ = std::move(*tiers);

@@ -38,9 +38,9 @@ Result<void> bpf_usable();
 class BpfTables {
   public:
     // `room`: rows of extents. All zero.
-    static Result<std::shared_ptr<BpfTables>> make(uint32_t room);
+    static Result<std::shared_ptr<BpfTables>> make(uint32_t capacity);
 
-    uint32_t room() const { return room_; }
+    uint32_t capacity() const { return room_; }
     std::span<tierd_extent> extents() const { return rows<tierd_extent>(extents_, room_); }
     std::span<tierd_model> models() const { return rows<tierd_model>(models_, TIERD_MAX_MODELS); }
     std::span<tierd_tier_info> tiers() const { return rows<tierd_tier_info>(tiers_, TIERD_MAX_TIERS); }

@@ -84,10 +84,10 @@ class Check {
         if (!read(bytes_, 0, head)) return "it is shorter than its header";
         if (head.magic != BTF_MAGIC || head.version != BTF_VERSION || head.hdr_len != sizeof head)
             return "it has another format";
-        uint64_t room = bytes_.size() - sizeof head;
+        uint64_t capacity = bytes_.size() - sizeof head;
         uint64_t types_end = uint64_t{head.type_off} + head.type_len;
         if (head.type_off % 4 != 0 || types_end > head.str_off ||
-            uint64_t{head.str_off} + head.str_len > room)
+            uint64_t{head.str_off} + head.str_len > capacity)
             return "its parts lie outside of it";
         strings_ = bytes_.subspan(sizeof head + head.str_off, head.str_len);
         if (strings_.empty() || strings_.front() != '\0' || strings_.back() != '\0')

@@ -17,10 +17,10 @@ Result<ExtentTable> ExtentTable::make() {
 }
 
 std::optional<ExtentId> ExtentTable::take(uint32_t count) {
-    for (auto [first, room] : free_) {
-        if (room < count) continue;
+    for (auto [first, capacity] : free_) {
+        if (capacity < count) continue;
         free_.erase(first);
-        if (room > count) free_[first + count] = room - count;
+        if (capacity > count) free_[first + count] = capacity - count;
         return first;
     }
     if (count > kMaxExtents - end_) return std::nullopt;
@@ -30,10 +30,10 @@ std::optional<ExtentId> ExtentTable::take(uint32_t count) {
 }
 
 Result<void> ExtentTable::share(const BpfTables& tables) {
-    if (tables.room() < end_) return fail(Code::no_space, "share the extent table with a policy");
+    if (tables.capacity() < end_) return fail(Code::no_space, "share the extent table with a policy");
     size_t used_bytes = size_t{end_} * sizeof(tierd_extent);
     std::memcpy(tables.extents().data(), rows(), used_bytes);
-    return SharedArray::map_over(tables.extents_fd(), rows(), sizeof(tierd_extent), tables.room());
+    return SharedArray::map_over(tables.extents_fd(), rows(), sizeof(tierd_extent), tables.capacity());
 }
 
 void ExtentTable::give_back(ExtentId first, uint32_t count) {

@@ -50,8 +50,8 @@ void LruPolicy::fault(const PolicyView& view, ExtentId extent, Touch touch, Poli
     // What is read ahead takes memory that nobody uses, or a small part of the oldest.
     uint64_t extent_bytes = std::max(view.extents[extent].bytes, 1u);
     uint64_t free_bytes = view.dram.capacity_bytes - std::min(view.dram.used_bytes, view.dram.capacity_bytes);
-    uint64_t room = std::max(free_bytes, view.dram.capacity_bytes / 16) / extent_bytes;
-    ReadAheadLimits limits{static_cast<uint32_t>(std::min<uint64_t>(room, kMaxReadAhead)), true, kSiblings};
+    uint64_t capacity = std::max(free_bytes, view.dram.capacity_bytes / 16) / extent_bytes;
+    ReadAheadLimits limits{static_cast<uint32_t>(std::min<uint64_t>(capacity, kMaxReadAhead)), true, kSiblings};
     read_ahead_.touched(view, extent, touch, was_ahead, limits, out.read_ahead);
 }
 

@@ -63,13 +63,13 @@ struct ProposedMove {
 struct PolicyDecisions {
     std::vector<ExtentId> read_ahead;  // fill these, the first first; ignored when not absent
     std::vector<ExtentId>
-        guesses;  // as read_ahead, when there is nothing else to read: they may not be touched
+        speculative;  // as read_ahead, when there is nothing else to read: they may not be touched
     std::vector<ExtentId> evict;      // drop these; ignored when not resident or pinned
     std::vector<ProposedMove> moves;  // ignored when not resident, pinned elsewhere, or the tier is full
     std::vector<ExtentId> watch;      // let the next touch of these be seen, though they are mapped; a hint
     void clear() {
         read_ahead.clear();
-        guesses.clear();
+        speculative.clear();
         evict.clear();
         moves.clear();
         watch.clear();

@@ -62,11 +62,11 @@ void PolicyCaller::count_dropped_call() {
     stats_.calls_dropped++;
 }
 
-std::string PolicyCaller::objection() const {
+std::string PolicyCaller::exit_reason() const {
     std::lock_guard lock(mutex_);
-    if (!conduct_.objection().empty() || !running_.active) return conduct_.objection();
+    if (!health_.exit_reason().empty() || !running_.active) return health_.exit_reason();
     uint64_t now_ns = read_clock_ns(running_.clock);
-    return PolicyConduct::objection_to_running(running_.hook, now_ns - std::min(now_ns, running_.before_ns));
+    return PolicyHealth::reason_to_end_running(running_.hook, now_ns - std::min(now_ns, running_.before_ns));
 }
 
 CallOutcome PolicyCaller::call_program(Hook hook, const tierd_call& arguments, PolicyAnswer& answer) {
@@ -87,13 +87,13 @@ void PolicyCaller::account(Hook hook, const CallOutcome& outcome, const PolicyAn
     running_.active = false;
     HookStats& row = stats_.hooks[static_cast<size_t>(hook)];
     row.cpu.add(outcome.cpu_ns);
-    if (PolicyConduct::is_fault(hook, outcome)) row.faults++;
-    if (PolicyConduct::is_over_budget(hook, outcome)) row.over_budget++;
+    if (PolicyHealth::is_fault(hook, outcome)) row.faults++;
+    if (PolicyHealth::is_over_budget(hook, outcome)) row.over_budget++;
     stats_.proposed += answer.decisions.size();
-    stats_.no_room += answer.dropped;
+    stats_.answer_full += answer.dropped;
     for (const std::string& line : answer.log) stats_.log.push_back(line);
     while (stats_.log.size() > kLogLines) stats_.log.pop_front();
-    conduct_.add(hook, outcome);
+    health_.add(hook, outcome);
 }
 
 uint8_t PolicyCaller::fastest_tier() const {
@@ -126,7 +126,7 @@ void PolicyCaller::admit(const tierd_call& base, std::vector<tierd_decision> pro
             if (proposal.kind == TIERD_READ_AHEAD) arguments.from_tier = TIERD_NO_TIER;
             arguments.to_tier = proposal.tier != TIERD_NO_TIER ? proposal.tier : fastest_tier();
             CallOutcome outcome = call_program(Hook::admit, arguments, admit_answer_);
-            verdict = PolicyConduct::is_fault(Hook::admit, outcome) ? int32_t{TIERD_REFUSE} : outcome.verdict;
+            verdict = PolicyHealth::is_fault(Hook::admit, outcome) ? int32_t{TIERD_REFUSE} : outcome.verdict;
         }
         if (verdict == TIERD_ADMIT) reply.decisions.push_back(proposal);
         if (verdict == TIERD_DELAY) reply.delayed.push_back(proposal);

@@ -1,7 +1,7 @@
 // policy_calls.h - one call of a policy, from the question to the decisions that may be looked at: the same steps in the
 // daemon and in a replay.
 //
-// Owns:      what calls cost and brought (PolicyStats), and the policy's conduct (PolicyConduct).
+// Owns:      what calls cost and brought (PolicyStats), and the policy's conduct (PolicyHealth).
 // Invariant: a read-ahead or a move leaves here only when the policy's own tierd/admit, where it has one, agreed.
 // Callers:   run() one thread; everything else any thread.
 // Fails:     never; a call that goes wrong is counted, and too many of them are a reason to go.
@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "lib/policy/bpf_object.h"
-#include "lib/policy/policy_conduct.h"
+#include "lib/policy/policy_health.h"
 
 namespace tierd {
 
@@ -56,7 +56,7 @@ struct HookStats {
 struct PolicyStats {
     std::array<HookStats, kHooks> hooks;
     uint64_t proposed = 0;        // decisions that came back
-    uint64_t no_room = 0;         // decisions beyond an answer's room
+    uint64_t answer_full = 0;         // decisions beyond an answer's room
     uint64_t not_admitted = 0;    // refused by the policy's own tierd/admit
     uint64_t delayed = 0;         // put off by it
     uint64_t calls_dropped = 0;   // not made, because too many were waiting
@@ -72,7 +72,7 @@ class PolicyCaller {
     PolicyStats stats() const;
     void count_dropped_call();
     // Why the policy must go; empty: it may stay. Looks at the call that is running too.
-    std::string objection() const;
+    std::string exit_reason() const;
     const std::shared_ptr<BpfObject>& object() const { return object_; }
 
   private:
@@ -94,7 +94,7 @@ class PolicyCaller {
     mutable std::mutex mutex_;            // guards all below; never held while a program runs
     PolicyStats stats_;
     Running running_;
-    PolicyConduct conduct_;
+    PolicyHealth health_;
 };
 
 }  // namespace tierd

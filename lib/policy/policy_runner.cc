@@ -35,7 +35,7 @@ class InlineRunner final : public PolicyRunner {
         replies_.clear();
     }
     PolicyStats stats() const override { return caller_.stats(); }
-    std::string objection() const override { return caller_.objection(); }
+    std::string exit_reason() const override { return caller_.exit_reason(); }
 
   private:
     PolicyCaller caller_;
@@ -57,7 +57,7 @@ struct Shared {
 };
 
 void deliver(Shared& shared, PolicyReply reply) {
-    if (reply.decisions.empty() && reply.delayed.empty() && shared.caller.objection().empty()) return;
+    if (reply.decisions.empty() && reply.delayed.empty() && shared.caller.exit_reason().empty()) return;
     std::lock_guard lock(shared.mutex);
     shared.pending += reply.decisions.size();
     if (shared.pending > kMaxPending) return;  // nobody carries them out: the engine has other troubles
@@ -79,7 +79,7 @@ void serve(const std::shared_ptr<Shared>& shared) {
         lock.lock();
     }
     lock.unlock();
-    if (shared->caller.objection().empty()) shared->caller.run(exit_call());
+    if (shared->caller.exit_reason().empty()) shared->caller.run(exit_call());
 }
 
 class ThreadRunner final : public PolicyRunner {
@@ -116,7 +116,7 @@ class ThreadRunner final : public PolicyRunner {
         shared_->pending = 0;
     }
     PolicyStats stats() const override { return shared_->caller.stats(); }
-    std::string objection() const override { return shared_->caller.objection(); }
+    std::string exit_reason() const override { return shared_->caller.exit_reason(); }
 
   private:
     // Touches are many and each tells little; what is called every epoch and waits already stands for the next one too. News

@@ -25,7 +25,7 @@ class PolicyRunner {
     virtual void take_replies(std::vector<PolicyReply>& out) = 0;
     virtual PolicyStats stats() const = 0;
     // Why the policy must go; empty: it may stay.
-    virtual std::string objection() const = 0;
+    virtual std::string exit_reason() const = 0;
 };
 
 // The destructor runs tierd/exit.

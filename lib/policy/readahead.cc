@@ -115,7 +115,7 @@ void ReadAhead::touched(const PolicyView& view, ExtentId extent, Touch touch, bo
     }
     if (!stream || !limits.along_order || !trusted(*reader, *stream)) return;
     ask_again(view, *reader, *stream, false, wanted);
-    extend(view, *reader, *stream, limits.room, wanted);
+    extend(view, *reader, *stream, limits.capacity, wanted);
 }
 
 // One touch does not make a stream, unless an earlier run showed that this is the order.
@@ -138,7 +138,7 @@ void ReadAhead::go_on(const PolicyView& view, uint32_t model, const ReadAheadLim
         if (stream.used == 0 || reader.clock - stream.used > kStreamLife || !trusted(reader, stream))
             continue;
         ask_again(view, reader, stream, true, wanted);
-        extend(view, reader, stream, limits.room, wanted);
+        extend(view, reader, stream, limits.capacity, wanted);
     }
 }
 
@@ -254,7 +254,7 @@ void ReadAhead::judge(Reader& reader, bool in_order) {
         (reader.score.in_order_256ths * (weight - 1) + judged + weight / 2) / weight;
 }
 
-void ReadAhead::extend(const PolicyView& view, Reader& reader, Stream& stream, uint32_t room,
+void ReadAhead::extend(const PolicyView& view, Reader& reader, Stream& stream, uint32_t capacity,
                        std::vector<ExtentId>& wanted) {
     // What is mapped gives no sign of being touched.
     std::erase_if(stream.asked, [&](uint32_t position) {
@@ -263,7 +263,7 @@ void ReadAhead::extend(const PolicyView& view, Reader& reader, Stream& stream, u
     uint32_t elsewhere = 0;
     for (const Stream& other : reader.streams)
         if (&other != &stream) elsewhere += static_cast<uint32_t>(other.asked.size());
-    uint32_t most = std::max(1u, std::min(reader.depth, room > elsewhere ? room - elsewhere : 0));
+    uint32_t most = std::max(1u, std::min(reader.depth, capacity > elsewhere ? capacity - elsewhere : 0));
     uint32_t walked = 0;
     while (stream.asked.size() < most && wanted.size() < kMaxReadAhead && walked++ < kMostWalked) {
         uint32_t position = stream.next;

@@ -29,7 +29,7 @@ inline constexpr uint32_t kMaxReadAhead = 64;  // entries in one decision
 
 // What the policy allows one model now.
 struct ReadAheadLimits {
-    uint32_t room = 0;         // extents along the order that may be asked for and not yet touched
+    uint32_t capacity = 0;         // extents along the order that may be asked for and not yet touched
     bool along_order = false;  // false: the order means nothing here (random access)
     uint32_t siblings = 0;     // slices of the same expert that may be asked for in one decision
 };
@@ -98,7 +98,7 @@ class ReadAhead {
     static void advance(Reader& reader, Stream& stream, uint32_t position);
     static void judge(Reader& reader, bool in_order);
     static bool trusted(const Reader& reader, const Stream& stream);
-    static void extend(const PolicyView& view, Reader& reader, Stream& stream, uint32_t room,
+    static void extend(const PolicyView& view, Reader& reader, Stream& stream, uint32_t capacity,
                        std::vector<ExtentId>& wanted);
     static void ask_again(const PolicyView& view, const Reader& reader, const Stream& stream, bool stalled,
                           std::vector<ExtentId>& wanted);

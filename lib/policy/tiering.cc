@@ -41,7 +41,7 @@ double heat_score(const tierd_extent& row) noexcept {
     return std::log2(row.heat + 1.0) + touched / static_cast<double>(kTierHalfLifeNs);
 }
 
-void TierPlanner::plan(const PolicyView& view, PolicyDecisions& out, size_t room) {
+void TierPlanner::plan(const PolicyView& view, PolicyDecisions& out, size_t capacity) {
     by_rank_.clear();
     for (size_t number = 1; number < view.tiers.size(); number++)
         if (view.tiers[number].capacity_bytes > 0 && view.tiers[number].draining == 0)
@@ -54,8 +54,8 @@ void TierPlanner::plan(const PolicyView& view, PolicyDecisions& out, size_t room
         free_[number] = tier.capacity_bytes - std::min<uint64_t>(tier.capacity_bytes, tier.used_bytes);
     }
     look(view);
-    promote(view, out, room);
-    demote(view, out, room);
+    promote(view, out, capacity);
+    demote(view, out, capacity);
 }
 
 // Finds this epoch's candidates in the next slice of the table.
@@ -77,11 +77,11 @@ void TierPlanner::look(const PolicyView& view) {
     cursor_ = end;
 }
 
-void TierPlanner::promote(const PolicyView& view, PolicyDecisions& out, size_t room) {
+void TierPlanner::promote(const PolicyView& view, PolicyDecisions& out, size_t capacity) {
     for (size_t from = 1; from < by_rank_.size(); from++) {
         for (const Candidate& hot : lists_[by_rank_[from]].hot) {
             uint64_t bytes = view.extents[hot.extent].bytes;
-            for (size_t to = 0; to < from && out.moves.size() < room; to++) {
+            for (size_t to = 0; to < from && out.moves.size() < capacity; to++) {
                 uint8_t target = by_rank_[to];
                 auto priority = static_cast<uint32_t>(view.extents[hot.extent].heat / kOneTouch + 2);
                 if (free_[target] >= bytes + keep_free(view.tiers[target])) {
@@ -102,14 +102,14 @@ void TierPlanner::promote(const PolicyView& view, PolicyDecisions& out, size_t r
 
 // Ahead of pressure: what comes next is to find room in the fast tier, and nothing that is cold need be dropped while a
 // slower tier could have it.
-void TierPlanner::demote(const PolicyView& view, PolicyDecisions& out, size_t room) {
+void TierPlanner::demote(const PolicyView& view, PolicyDecisions& out, size_t capacity) {
     for (size_t from = 0; from + 1 < by_rank_.size(); from++) {
         uint8_t number = by_rank_[from], below = by_rank_[from + 1];
         uint64_t wanted = keep_free(view.tiers[number]);
         for (const Candidate& cold : lists_[number].cold) {
             uint64_t bytes = view.extents[cold.extent].bytes;
             bool welcome = free_[below] >= bytes + keep_free(view.tiers[below]);
-            if (free_[number] >= wanted || !welcome || out.moves.size() >= room) break;
+            if (free_[number] >= wanted || !welcome || out.moves.size() >= capacity) break;
             bool chosen =
                 std::ranges::any_of(out.moves, [&](auto& move) { return move.extent == cold.extent; });
             if (chosen) continue;

@@ -23,7 +23,7 @@ class TierPlanner {
   public:
     // Appends moves: promotions, exchanges (the cold one's way down stands directly before the hot one's way up), and
     // demotions ahead of pressure. Only while `room` says that more moves are welcome.
-    void plan(const PolicyView& view, PolicyDecisions& out, size_t room);
+    void plan(const PolicyView& view, PolicyDecisions& out, size_t capacity);
 
   private:
     struct Candidate {
@@ -35,8 +35,8 @@ class TierPlanner {
         std::vector<Candidate> cold;  // in each tier but the slowest, the coldest first
     };
     void look(const PolicyView& view);
-    void promote(const PolicyView& view, PolicyDecisions& out, size_t room);
-    void demote(const PolicyView& view, PolicyDecisions& out, size_t room);
+    void promote(const PolicyView& view, PolicyDecisions& out, size_t capacity);
+    void demote(const PolicyView& view, PolicyDecisions& out, size_t capacity);
 
     static constexpr uint32_t kSlice = 128 * 1024;
     std::vector<uint8_t> by_rank_;  // tier numbers, the fastest first

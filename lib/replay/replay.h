@@ -10,16 +10,16 @@
 #include <string_view>
 
 #include "lib/policy/bpf_object.h"
-#include "lib/replay/machine.h"
+#include "lib/replay/simulator.h"
 
 namespace tierd {
 
-Result<ReplayResult> replay_policy(const Script& script, const ReplayTiers& tiers, const ObjectFile& object,
+Result<ReplayResult> replay_policy(const Workload& workload, const ReplayTiers& tiers, const ObjectFile& object,
                                    std::span<const Knob> knobs);
 // "lru", "sweep" or "auto", as they are compiled into tierd. Errors: not_found.
-Result<ReplayResult> replay_builtin(const Script& script, const ReplayTiers& tiers, std::string_view name);
-enum class Measured : uint8_t { lru, optimum };
-Result<ReplayResult> replay_measure(const Script& script, const ReplayTiers& tiers, Measured measure);
+Result<ReplayResult> replay_builtin(const Workload& workload, const ReplayTiers& tiers, std::string_view name);
+enum class Reference : uint8_t { lru, belady };
+Result<ReplayResult> replay_reference(const Workload& workload, const ReplayTiers& tiers, Reference measure);
 
 // The same tiers with `share` (0 to 1) of their capacity.
 ReplayTiers scaled(const ReplayTiers& tiers, double share);

@@ -43,7 +43,7 @@ Place AddressMap::find(uint32_t pid, uint64_t address, uint64_t time_ns) const {
     return {.found = time_ns >= process.ended_ns ? Found::ended_process : Found::other_address};
 }
 
-void AddressBook::cut(Process& process, uint64_t begin, uint64_t end, uint64_t now_ns) {
+void MappingHistory::cut(Process& process, uint64_t begin, uint64_t end, uint64_t now_ns) {
     auto at = process.live.upper_bound(begin);
     if (at != process.live.begin() && std::prev(at)->second.end() > begin) --at;
     while (at != process.live.end() && at->second.address < end) {
@@ -72,7 +72,7 @@ void AddressBook::cut(Process& process, uint64_t begin, uint64_t end, uint64_t n
     process.changed = true;
 }
 
-void AddressBook::add(uint32_t pid, SampledMapping mapping) {
+void MappingHistory::add(uint32_t pid, SampledMapping mapping) {
     if (mapping.length_bytes == 0 || mapping.address > UINT64_MAX - mapping.length_bytes) return;
     Process& process = processes_[pid];
     if (process.ended_ns != UINT64_MAX) process.ended_ns = UINT64_MAX;  // the number was given again
@@ -80,21 +80,21 @@ void AddressBook::add(uint32_t pid, SampledMapping mapping) {
     process.live[mapping.address] = std::move(mapping);
 }
 
-void AddressBook::remove(uint32_t pid, uint64_t address, uint64_t length_bytes, uint64_t now_ns) {
+void MappingHistory::remove(uint32_t pid, uint64_t address, uint64_t length_bytes, uint64_t now_ns) {
     auto known = processes_.find(pid);
     if (known == processes_.end()) return;
     uint64_t end = length_bytes > UINT64_MAX - address ? UINT64_MAX : address + length_bytes;
     cut(known->second, address, end, now_ns);
 }
 
-void AddressBook::end_process(uint32_t pid, uint64_t now_ns) {
+void MappingHistory::end_process(uint32_t pid, uint64_t now_ns) {
     auto known = processes_.find(pid);
     if (known == processes_.end()) return;
     cut(known->second, 0, UINT64_MAX, now_ns);
     known->second.ended_ns = now_ns;
 }
 
-void AddressBook::fork(uint32_t parent, uint32_t child, uint64_t now_ns) {
+void MappingHistory::fork(uint32_t parent, uint32_t child, uint64_t now_ns) {
     auto known = processes_.find(parent);
     if (known == processes_.end() || parent == child) return;
     std::map<uint64_t, SampledMapping> live = known->second.live;
@@ -104,7 +104,7 @@ void AddressBook::fork(uint32_t parent, uint32_t child, uint64_t now_ns) {
     }
 }
 
-void AddressBook::forget_old(uint64_t now_ns) {
+void MappingHistory::forget_old(uint64_t now_ns) {
     if (keep_all_) return;
     auto is_old = [&](uint64_t ended_ns) { return ended_ns < now_ns && now_ns - ended_ns > kKeepEndedNs; };
     for (auto& [pid, process] : processes_)
@@ -113,7 +113,7 @@ void AddressBook::forget_old(uint64_t now_ns) {
     std::erase_if(processes_, [&](auto& entry) { return is_old(entry.second.ended_ns); });
 }
 
-std::shared_ptr<const AddressMap::Process> AddressBook::build(const Process& process) {
+std::shared_ptr<const AddressMap::Process> MappingHistory::build(const Process& process) {
     auto built = std::make_shared<AddressMap::Process>();
     built->live.reserve(process.live.size());
     for (auto& [address, mapping] : process.live) built->live.push_back(mapping);
@@ -125,7 +125,7 @@ std::shared_ptr<const AddressMap::Process> AddressBook::build(const Process& pro
     return built;
 }
 
-std::shared_ptr<const AddressMap> AddressBook::publish(uint64_t now_ns) {
+std::shared_ptr<const AddressMap> MappingHistory::publish(uint64_t now_ns) {
     forget_old(now_ns);
     auto map = std::make_shared<AddressMap>();
     map->as_of_ns_ = now_ns;

@@ -1,9 +1,9 @@
 // attribution.h - from an address in a process to the byte of the weight file that stood there at that time.
 //
-// Owns:      AddressBook: which process had which file where, and when; AddressMap: one finished state of it.
+// Owns:      MappingHistory: which process had which file where, and when; AddressMap: one finished state of it.
 // Invariant: an AddressMap never changes. Live mappings of one process do not overlap; ended ones are kept for
 //            kKeepEndedNs, so that records read late still find what was mapped when they were made.
-// Callers:   AddressBook by one thread (the engine's, or a replay); an AddressMap by any thread.
+// Callers:   MappingHistory by one thread (the engine's, or a replay); an AddressMap by any thread.
 // Fails:     never: what can't be attributed says why, and the caller counts it.
 #pragma once
 
@@ -61,7 +61,7 @@ class AddressMap {
     uint64_t as_of_ns() const { return as_of_ns_; }
 
   private:
-    friend class AddressBook;
+    friend class MappingHistory;
     struct Process {
         std::vector<SampledMapping> live;   // ascending by address
         std::vector<SampledMapping> ended;  // ascending by address; may overlap
@@ -72,11 +72,11 @@ class AddressMap {
     uint64_t as_of_ns_ = 0;
 };
 
-class AddressBook {
+class MappingHistory {
   public:
     static constexpr uint64_t kKeepEndedNs = 2'000'000'000;
     // `keep_all`: for a replay, which reads all mappings before the first record.
-    explicit AddressBook(bool keep_all = false) : keep_all_(keep_all) {}
+    explicit MappingHistory(bool keep_all = false) : keep_all_(keep_all) {}
 
     // From `mapping.since_ns` on; what it covers of others ends there.
     void add(uint32_t pid, SampledMapping mapping);

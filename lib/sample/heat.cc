@@ -18,16 +18,16 @@ float half_lives(uint64_t age_ns, uint64_t half_life_ns) {
 
 }  // namespace
 
-void HeatLedger::reserve(uint32_t count) {
+void HeatEstimator::reserve(uint32_t count) {
     if (evidence_.size() < count) evidence_.resize(std::max<size_t>(count, evidence_.size() * 2));
 }
 
-void HeatLedger::forget(uint32_t first, uint32_t count) {
+void HeatEstimator::forget(uint32_t first, uint32_t count) {
     for (size_t i = first; i < std::min<size_t>(evidence_.size(), uint64_t{first} + count); i++)
         evidence_[i] = {};
 }
 
-void HeatLedger::decay(Evidence& evidence, uint64_t now_ns) {
+void HeatEstimator::decay(Evidence& evidence, uint64_t now_ns) {
     constexpr uint64_t kStepNs = 100'000'000;  // finer steps would only lose digits
     if (evidence.updated_ns == 0) evidence.updated_ns = now_ns;
     if (now_ns < evidence.updated_ns + kStepNs) return;
@@ -42,39 +42,39 @@ void HeatLedger::decay(Evidence& evidence, uint64_t now_ns) {
     evidence.updated_ns = now_ns;
 }
 
-void HeatLedger::expose(uint32_t extent, uint64_t now_ns, bool hinted) {
+void HeatEstimator::arm(uint32_t extent, uint64_t now_ns, bool hinted) {
     reserve(extent + 1);
     Evidence& evidence = evidence_[extent];
-    if (evidence.exposed_ns == 0) evidence.exposed_ns = now_ns;
+    if (evidence.armed_ns == 0) evidence.armed_ns = now_ns;
     evidence.hinted = hinted;
 }
 
-bool HeatLedger::hinted(uint32_t extent) const {
-    return exposed(extent) && evidence_[extent].hinted;
+bool HeatEstimator::hinted(uint32_t extent) const {
+    return armed(extent) && evidence_[extent].hinted;
 }
 
-bool HeatLedger::exposed(uint32_t extent) const {
-    return extent < evidence_.size() && evidence_[extent].exposed_ns != 0;
+bool HeatEstimator::armed(uint32_t extent) const {
+    return extent < evidence_.size() && evidence_[extent].armed_ns != 0;
 }
 
-void HeatLedger::cover(uint32_t extent, uint64_t now_ns) {
-    if (!exposed(extent)) return;
+void HeatEstimator::disarm(uint32_t extent, uint64_t now_ns) {
+    if (!armed(extent)) return;
     Evidence& evidence = evidence_[extent];
     decay(evidence, now_ns);
-    uint64_t waited_ns = now_ns - std::min(now_ns, evidence.exposed_ns);
+    uint64_t waited_ns = now_ns - std::min(now_ns, evidence.armed_ns);
     evidence.exposure_s +=
         std::max(static_cast<float>(static_cast<double>(waited_ns) / kNsPerS), kLeastExposureS);
-    evidence.exposed_ns = 0;
+    evidence.armed_ns = 0;
 }
 
-bool HeatLedger::touched(uint32_t extent, uint64_t now_ns) {
-    if (!exposed(extent)) return false;
-    cover(extent, now_ns);
+bool HeatEstimator::touched(uint32_t extent, uint64_t now_ns) {
+    if (!armed(extent)) return false;
+    disarm(extent, now_ns);
     evidence_[extent].touches += 1;
     return true;
 }
 
-void HeatLedger::count(uint32_t extent, double accesses, uint64_t now_ns) {
+void HeatEstimator::count(uint32_t extent, double accesses, uint64_t now_ns) {
     reserve(extent + 1);
     Evidence& evidence = evidence_[extent];
     decay(evidence, now_ns);
@@ -83,7 +83,7 @@ void HeatLedger::count(uint32_t extent, double accesses, uint64_t now_ns) {
 }
 
 // A majority vote: whoever has more than all others together ends in the lead, in whatever order the accesses come.
-void HeatLedger::read_from(uint32_t extent, int node, double accesses, uint64_t now_ns) {
+void HeatEstimator::read_from(uint32_t extent, int node, double accesses, uint64_t now_ns) {
     if (node < 0 || node > INT16_MAX) return;
     reserve(extent + 1);
     Evidence& evidence = evidence_[extent];
@@ -99,12 +99,12 @@ void HeatLedger::read_from(uint32_t extent, int node, double accesses, uint64_t 
     evidence.node = static_cast<int16_t>(node);
 }
 
-int HeatLedger::reader_node(uint32_t extent) const {
+int HeatEstimator::reader_node(uint32_t extent) const {
     if (extent >= evidence_.size() || evidence_[extent].node_lead <= 0) return kNoNode;
     return evidence_[extent].node;
 }
 
-HeatLedger::Estimate HeatLedger::estimate(uint32_t extent, uint64_t now_ns) const {
+HeatEstimator::Estimate HeatEstimator::estimate(uint32_t extent, uint64_t now_ns) const {
     if (extent >= evidence_.size()) return {};
     Evidence evidence = evidence_[extent];
     decay(evidence, now_ns);
@@ -112,8 +112,8 @@ HeatLedger::Estimate HeatLedger::estimate(uint32_t extent, uint64_t now_ns) cons
     if (evidence.touches >= evidence.counted_samples) {
         // The exposure that is still open counts too: what was not touched since is colder than it seemed.
         double open_s = 0;
-        if (evidence.exposed_ns != 0)
-            open_s = static_cast<double>(now_ns - std::min(now_ns, evidence.exposed_ns)) / kNsPerS;
+        if (evidence.armed_ns != 0)
+            open_s = static_cast<double>(now_ns - std::min(now_ns, evidence.armed_ns)) / kNsPerS;
         double exposure_s = evidence.exposure_s + open_s;
         samples = evidence.touches;
         heat = exposure_s > 0 ? evidence.touches / exposure_s * kHeatSpanS : 0;
@@ -123,7 +123,7 @@ HeatLedger::Estimate HeatLedger::estimate(uint32_t extent, uint64_t now_ns) cons
             .samples = static_cast<uint16_t>(std::min(std::ceil(samples - 0.25), double{UINT16_MAX}))};
 }
 
-HeatLedger::Rate HeatLedger::rate(uint32_t extent) const {
+HeatEstimator::Rate HeatEstimator::rate(uint32_t extent) const {
     Evidence evidence = extent < evidence_.size() ? evidence_[extent] : Evidence{};
     return {.per_s = (evidence.touches + 0.5F) / (evidence.exposure_s + 0.1F),
             .observations = evidence.touches};

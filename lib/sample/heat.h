@@ -24,7 +24,7 @@ namespace tierd {
 
 inline constexpr uint64_t kHeatHalfLifeNs = 10'000'000'000;
 
-class HeatLedger {
+class HeatEstimator {
   public:
     static constexpr uint64_t kMemoryNs = 60'000'000'000;
 
@@ -38,13 +38,13 @@ class HeatLedger {
     void forget(uint32_t first, uint32_t count);
 
     // From now on the next touch is seen. `hinted`: the extent stays in memory, only a page of its mapping was taken.
-    void expose(uint32_t extent, uint64_t now_ns, bool hinted);
-    bool exposed(uint32_t extent) const;
+    void arm(uint32_t extent, uint64_t now_ns, bool hinted);
+    bool armed(uint32_t extent) const;
     bool hinted(uint32_t extent) const;  // exposed, and that by a hint
     // The touch came. True when the extent was exposed.
     bool touched(uint32_t extent, uint64_t now_ns);
     // No touch will be seen any more: it was mapped without one.
-    void cover(uint32_t extent, uint64_t now_ns);
+    void disarm(uint32_t extent, uint64_t now_ns);
     // A source that counts saw `accesses`, in units of the whole extent, in one sample.
     void count(uint32_t extent, double accesses, uint64_t now_ns);
     // Of what was counted or touched, so much came from a thread on that memory node.
@@ -64,7 +64,7 @@ class HeatLedger {
 
   private:
     struct Evidence {
-        uint64_t exposed_ns = 0;  // since then; 0: not exposed
+        uint64_t armed_ns = 0;  // since then; 0: not exposed
         uint64_t updated_ns = 0;
         float touches = 0;
         float exposure_s = 0;

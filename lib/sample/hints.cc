@@ -53,7 +53,7 @@ void TierBoundaries::find(std::span<const uint64_t> capacities_bytes) {
     }
 }
 
-float TierBoundaries::weight(HeatLedger::Rate rate) const {
+float TierBoundaries::weight(HeatEstimator::Rate rate) const {
     float nearest = 0;
     for (float boundary : rates_per_s_) {
         float distance = std::log(rate.per_s / boundary);
@@ -63,12 +63,12 @@ float TierBoundaries::weight(HeatLedger::Rate rate) const {
     return 1 + kNearest * nearest;
 }
 
-float HintChooser::worth_of(const tierd_extent& row, HeatLedger::Rate rate) const {
+float HintChooser::worth_of(const tierd_extent& row, HeatEstimator::Rate rate) const {
     float cost = static_cast<float>(row.bytes) * std::sqrt(rate.per_s) * boundaries_.weight(rate);
     return cost / ((rate.observations + 1) * (rate.observations + 2));
 }
 
-std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows, const HeatLedger& ledger,
+std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows, const HeatEstimator& estimator,
                                               size_t budget, const std::function<bool(uint32_t)>& may) {
     candidates_.clear();
     chosen_.clear();
@@ -80,10 +80,10 @@ std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows
     for (uint32_t i = 0; i < looked_count_; i++) {
         uint32_t extent = (looked_first_ + i) % size;
         const tierd_extent& row = rows[extent];
-        HeatLedger::Rate rate = ledger.rate(extent);
+        HeatEstimator::Rate rate = estimator.rate(extent);
         if (rate.observations > 0) boundaries_.add(rate.per_s, row.bytes);
         bool mapped = row.state == TIERD_EXTENT_RESIDENT && (row.flags & TIERD_EXTENT_MAPPED) != 0;
-        if (!mapped || ledger.exposed(extent) || !may(extent)) continue;
+        if (!mapped || estimator.armed(extent) || !may(extent)) continue;
         candidates_.push_back({worth_of(row, rate), extent});
     }
     if (looked_first_ + looked_count_ >= size) boundaries_.finish(capacities_bytes_);
@@ -91,7 +91,7 @@ std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows
     std::ranges::partial_sort(candidates_, candidates_.begin() + static_cast<std::ptrdiff_t>(count),
                               std::greater<>{}, &Candidate::worth);
     for (size_t i = 0; i < count; i++) chosen_.push_back(candidates_[i].extent);
-    std::ranges::sort(chosen_, {}, [&](uint32_t extent) { return ledger.rate(extent).per_s; });
+    std::ranges::sort(chosen_, {}, [&](uint32_t extent) { return estimator.rate(extent).per_s; });
     return chosen_;
 }
 

@@ -33,7 +33,7 @@ class TierBoundaries {
     void finish(std::span<const uint64_t> capacities_bytes);
     // By how much more it is worth to know this extent better: 1 far from every boundary, 1 + kNearest at one. What is known
     // little about may be near from further away.
-    float weight(HeatLedger::Rate rate) const;
+    float weight(HeatEstimator::Rate rate) const;
     const std::vector<float>& rates_per_s() const { return rates_per_s_; }
 
   private:
@@ -53,7 +53,7 @@ class HintChooser {
     // Of the next rows of the table, the most `budget` that are worth most. Only resident, mapped, not exposed ones for
     // which `may` says yes. The coldest comes first: whoever touches the first of them stands still until all are exposed.
     // Valid until the next call.
-    std::span<const uint32_t> choose(std::span<const tierd_extent> rows, const HeatLedger& ledger,
+    std::span<const uint32_t> choose(std::span<const tierd_extent> rows, const HeatEstimator& estimator,
                                      size_t budget, const std::function<bool(uint32_t)>& may);
     // As of the next pass over the table.
     void see_tiers(std::vector<uint64_t> capacities_bytes) {
@@ -71,7 +71,7 @@ class HintChooser {
     uint32_t next_ = 0;
     uint32_t looked_first_ = 0;
     uint32_t looked_count_ = 0;
-    float worth_of(const tierd_extent& row, HeatLedger::Rate rate) const;
+    float worth_of(const tierd_extent& row, HeatEstimator::Rate rate) const;
 
     std::vector<Candidate> candidates_;
     std::vector<uint32_t> chosen_;

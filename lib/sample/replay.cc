@@ -111,7 +111,7 @@ class PerfReplay {
 
     const ReplayConfig& config_;
     CpuNodes cpus_ = CpuNodes::read();  // of this machine: where it was recorded, as a rule
-    AddressBook book_{true};
+    MappingHistory book_{true};
     std::shared_ptr<const AddressMap> map_;
     CodeMap code_{false};
     std::map<std::string, std::shared_ptr<const SampledFile>> files_;

@@ -89,30 +89,30 @@ Result<PerfSourceConfig> ibs() {
     return config;
 }
 
-SourceOffer hardware(const std::string& name, const std::string& tells) {
+SourceOffer hardware(const std::string& name, const std::string& record_fields) {
     SourceOffer offer;
     offer.name = name;
-    offer.tells = tells;
+    offer.record_fields = record_fields;
     auto config = hardware_source(name);
     offer.available = config.has_value();
     if (config)
         offer.event = config->name;
     else
-        offer.why_not = config.error().text();
+        offer.unavailable_reason = config.error().text();
     return offer;
 }
 
-SourceOffer spe(const std::string& tells) {
+SourceOffer spe(const std::string& record_fields) {
     SourceOffer offer;
     offer.name = "spe";
-    offer.tells = tells;
+    offer.record_fields = record_fields;
     if (!exists("/sys/bus/event_source/devices/arm_spe_0")) {
-        offer.why_not = "only Arm processors have it, and this one shows none";
+        offer.unavailable_reason = "only Arm processors have it, and this one shows none";
         return offer;
     }
     auto opened = SpeSource::open(false);
     offer.available = opened.has_value();
-    opened ? offer.event = (*opened)->name() : offer.why_not = opened.error().text();
+    opened ? offer.event = (*opened)->name() : offer.unavailable_reason = opened.error().text();
     return offer;
 }
 

@@ -18,9 +18,9 @@ namespace tierd {
 // In the order of preference.
 struct SourceOffer {
     std::string name;   // pebs, ibs, spe, hint, damon, idle
-    std::string tells;  // what a record of it holds
+    std::string record_fields;  // what a record of it holds
     bool available = false;
-    std::string why_not;  // empty: available
+    std::string unavailable_reason;  // empty: available
     std::string event;    // as the kernel or libpfm4 calls it
 };
 

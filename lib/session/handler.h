@@ -20,7 +20,7 @@ struct Peer {
     uid_t uid = 0;
     gid_t gid = 0;
     bool user_mode_faults = false;  // its userfaultfd does not see faults inside system calls
-    bool shows_touches = false;     // it takes orders of kind show_touch
+    bool arms_hints = false;     // it takes orders of kind arm_hint
 };
 
 using CardId = std::array<uint8_t, 16>;  // a card's UUID
@@ -56,13 +56,13 @@ struct RegionRequest {
 enum class Denial : uint8_t {
     not_in_group,  // the user may not have /dev/userfaultfd, and user_mode_faults is off
     too_many,      // sessions, of all or of one user
-    broken_rules,  // a message that the protocol does not have
+    protocol_error,  // a message that the protocol does not have
     descriptor,    // no readable regular file, or an empty one
     no_space,      // of the user's share of tierd's memory, of tables
     other,         // the log says which
 };
 inline constexpr size_t kDenials = 6;
-inline constexpr const char* kDenialNames[kDenials] = {"not_in_group", "too_many", "broken_rules",
+inline constexpr const char* kDenialNames[kDenials] = {"not_in_group", "too_many", "protocol_error",
                                                        "descriptor",   "no_space", "other"};
 
 class SessionHandler {
@@ -71,7 +71,7 @@ class SessionHandler {
 
     // `notice` is tierd's end of the notice channel. Returns the session's number. Errors: busy while
     // shutting down.
-    virtual Result<uint64_t> open_session(const Peer& peer, Fd notice) = 0;
+    virtual Result<uint64_t> open_session(const Peer& peer, Fd command_channel) = 0;
     // Errors: bad_input, denied (the descriptor is no readable regular file), unsupported (the shim then
     //            uses the kernel).
     virtual Result<AttachAnswer> attach(uint64_t session, Fd file, const AttachRequest& request) = 0;

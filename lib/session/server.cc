@@ -93,7 +93,7 @@ class Conversation {
         : shared_(std::move(shared)), socket_(std::move(socket)), peer_(peer) {}
 
     void run() {
-        auto opened = greet();
+        auto opened = handshake();
         if (opened && !socket_) return;  // a lease channel, which has its own home
         if (!opened) {
             spdlog::debug("session of pid {} not opened: {}", peer_.pid, opened.error().text());
@@ -106,17 +106,17 @@ class Conversation {
 
   private:
     // Waits for the Hello, at most the deadline: a connection that says nothing must not hold a thread.
-    Result<void> greet() {
+    Result<void> handshake() {
         pollfd wait[] = {{socket_.get(), POLLIN, 0}, {shared_->stop_event.get(), POLLIN, 0}};
         if (::poll(wait, 2, 2000) <= 0 || wait[1].revents != 0)
             return fail(Code::gone, "greet", {}, "no Hello came");
         auto packet = receive_packet(socket_.get());
         if (!packet) return std::unexpected(packet.error());
-        if (packet->header().kind == wire::Kind::lease_hello) return hand_over(*packet);
+        if (packet->header().kind == wire::Kind::lease_hello) return upgrade(*packet);
         auto hello = packet->as<wire::Hello>();
         if (!hello || hello->header.kind != wire::Kind::hello)
             return fail(Code::bad_input, "greet", {}, "no Hello came");
-        peer_.shows_touches = (hello->abilities & wire::kAbilityShowTouch) != 0;
+        peer_.arms_hints = (hello->abilities & wire::kAbilityArmHint) != 0;
         return answer_hello(hello->header);
     }
 
@@ -126,7 +126,7 @@ class Conversation {
     }
 
     // A lease is a claim on a card that all share: for the same users as sessions.
-    Result<void> hand_over(const Packet& packet) {
+    Result<void> upgrade(const Packet& packet) {
         auto hello = packet.as<wire::LeaseHello>();
         if (!hello) return std::unexpected(hello.error());
         if (!is_trusted() && !shared_->config.user_mode_faults) {
@@ -147,7 +147,7 @@ class Conversation {
         int pair[2];
         if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
             return os_error("make notice channel");
-        notice_ = Fd(pair[0]);
+        command_channel_ = Fd(pair[0]);
         Fd theirs(pair[1]);
         bool trusted = is_trusted();
         auto reply = reply_to(request, 0);
@@ -167,7 +167,7 @@ class Conversation {
             return fail(Code::denied, "serve", fmt::format("uid {}", peer_.uid),
                         "add the user to the group of [session] group, or set user_mode_faults");
         }
-        auto ours = duplicate(notice_);
+        auto ours = duplicate(command_channel_);
         if (!ours) return std::unexpected(ours.error());
         auto session = shared_->handler.open_session(peer_, std::move(*ours));
         if (!session) {
@@ -185,7 +185,7 @@ class Conversation {
     // Serves one event; false ends the session.
     bool serve_one() {
         pollfd wait[] = {
-            {socket_.get(), POLLIN, 0}, {notice_.get(), POLLIN, 0}, {shared_->stop_event.get(), POLLIN, 0}};
+            {socket_.get(), POLLIN, 0}, {command_channel_.get(), POLLIN, 0}, {shared_->stop_event.get(), POLLIN, 0}};
         if (::poll(wait, 3, -1) < 0) return errno == EINTR;
         if (wait[2].revents != 0) return false;
         if (wait[1].revents != 0 && !take_acknowledgement()) return false;
@@ -200,7 +200,7 @@ class Conversation {
     }
 
     bool take_acknowledgement() {
-        auto packet = receive_packet(notice_.get());
+        auto packet = receive_packet(command_channel_.get());
         if (!packet) return packet.error().code == Code::busy;
         auto message = packet->as<wire::FallenBack>();
         if (!message || message->header.kind != wire::Kind::fallen_back) return false;
@@ -234,7 +234,7 @@ class Conversation {
 
     // A message that the protocol does not have ends the session.
     bool broken() {
-        shared_->handler.refused(Denial::broken_rules);
+        shared_->handler.refused(Denial::protocol_error);
         return false;
     }
 
@@ -281,7 +281,7 @@ class Conversation {
 
     std::shared_ptr<Shared> shared_;
     Fd socket_;
-    Fd notice_;
+    Fd command_channel_;
     Peer peer_;
     uint64_t session_ = 0;
 };

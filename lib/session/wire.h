@@ -14,7 +14,7 @@
 namespace tierd::wire {
 
 inline constexpr uint32_t kMagic = 0x74696572;  // "tier"
-inline constexpr uint16_t kVersion = 1;
+inline constexpr uint16_t kVersion = 2;
 inline constexpr uint32_t kMaxRegionsPerSession = 65536;
 inline constexpr const char* kDefaultSocket = "/run/tierd/tierd.sock";
 
@@ -29,7 +29,7 @@ enum class Kind : uint16_t {
     // notice channel
     fall_back = 16,
     fallen_back = 17,
-    show_touch = 18,  // laid out as FallBack; not acknowledged
+    arm_hint = 18,  // laid out as FallBack; not acknowledged
     // lease channel: a connection of its own, which begins with lease_hello in the place of hello
     lease_hello = 32,
     lease_want = 33,
@@ -49,7 +49,7 @@ struct Header {
 };
 
 enum Ability : uint32_t {
-    kAbilityShowTouch = 1u << 0,  // takes orders of kind show_touch
+    kAbilityArmHint = 1u << 0,  // takes orders of kind arm_hint
 };
 
 // shim → tierd, first message. Reply: `session`, `deadline_ms`; descriptors: heartbeat page (read-only memfd
@@ -131,7 +131,7 @@ struct FallBack {
     uint64_t offset_bytes;
     uint64_t length_bytes;
 };
-// The same layout with kind show_touch: unmap the page at `offset_bytes` of `file` wherever it stands in a mapping that
+// The same layout with kind arm_hint: unmap the page at `offset_bytes` of `file` wherever it stands in a mapping that
 // can't be written, so that its next touch is a fault. `length_bytes` is the page's. A hint: it may be ignored.
 struct FallenBack {
     Header header;

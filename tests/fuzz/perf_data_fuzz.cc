@@ -7,7 +7,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace tierd;
-    AddressBook book(true);
+    MappingHistory book(true);
     auto file = std::make_shared<SampledFile>();
     file->layout = ExtentLayout::even(1u << 20, 64 * 1024);
     uint64_t samples = 0;

@@ -125,7 +125,7 @@ struct Target {
 };
 
 // False when the server ended the session, as it may.
-bool hear(const Fd& socket) {
+bool receive(const Fd& socket) {
     pollfd wait{socket.get(), POLLIN, 0};
     return ::poll(&wait, 1, 5000) > 0 && receive_packet(socket.get()).has_value();
 }
@@ -166,9 +166,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Fd socket = target.connect();
     if (!socket) return 0;
     auto hello = make_message<wire::Hello>(wire::Kind::hello, 0);
-    if (input.byte() != 'x' && (!send_message(socket.get(), hello) || !hear(socket))) return 0;
+    if (input.byte() != 'x' && (!send_message(socket.get(), hello) || !receive(socket))) return 0;
     for (uint32_t sequence = 1; !input.empty() && sequence < 64; sequence++)
-        if (!send_step(target, socket, input, sequence) || !hear(socket)) break;
+        if (!send_step(target, socket, input, sequence) || !receive(socket)) break;
     if (!target.engine->status()) std::abort();
     return 0;
 }

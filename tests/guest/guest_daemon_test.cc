@@ -160,7 +160,7 @@ BOOST_AUTO_TEST_CASE(moves_go_at_a_pace_between_the_limit_and_a_part_of_it_that_
     Setup setup({.migrate_limit = "16MiB"});
     auto moves = [&] { return setup.daemon.status().at("moves"); };
     BOOST_TEST(moves().at("limit_bytes_per_s") == kLimit);
-    BOOST_TEST(moves().at("pace_bytes_per_s") == kLimit);
+    BOOST_TEST(moves().at("rate_bytes_per_s") == kLimit);
     BOOST_TEST(moves().at("reader_slowdown").is_null());
     setup.begin();
     for (int round = 0; round < 60 && moves().at("reader_slowdown").is_null(); round++) {
@@ -168,7 +168,7 @@ BOOST_AUTO_TEST_CASE(moves_go_at_a_pace_between_the_limit_and_a_part_of_it_that_
         BOOST_TEST(tierctl(setup.daemon, setup.dir, {"tier", "drain", name}) == 0);
         BOOST_TEST(tierctl(setup.daemon, setup.dir, {"tier", "add", name}) == 0);
         BOOST_TEST(comes_true([&] { return setup.used(name) >= 3 * kMiB; }, 60));
-        auto pace = moves().at("pace_bytes_per_s").get<uint64_t>();
+        auto pace = moves().at("rate_bytes_per_s").get<uint64_t>();
         BOOST_TEST(pace <= kLimit);
         BOOST_TEST(pace >= kLimit / 16);
     }

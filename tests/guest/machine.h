@@ -1,4 +1,4 @@
-// machine.h - the virtual machine that a guest test runs in: its memory nodes, and plugging memory in and out.
+// simulator.h - the virtual machine that a guest test runs in: its memory nodes, and plugging memory in and out.
 //
 // Owns:      nothing; the machine's monitor is reached through the port that scripts/guest.sh gives it.
 // Callers:   one thread.

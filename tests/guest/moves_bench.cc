@@ -133,7 +133,7 @@ void measure_readers() {
                                 {"still", still},
                                 {"moving", moving},
                                 {"moved_per_s", static_cast<double>(moved) / seconds},
-                                {"pace", moves.at("pace_bytes_per_s")},
+                                {"pace", moves.at("rate_bytes_per_s")},
                                 {"seen_slowdown", moves.at("reader_slowdown")}}
                                .dump());
     }

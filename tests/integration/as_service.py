@@ -57,7 +57,7 @@ def hold_to(calls):
         sys.exit("the filter can't be loaded")
 
 
-def why_not():
+def unavailable_reason():
     for program in ("systemd-analyze", "setpriv"):
         if not shutil.which(program):
             return f"there is no {program}"
@@ -74,7 +74,7 @@ def why_not():
 def main():
     unit, command = sys.argv[1], sys.argv[2:]
     if not command:
-        reason = why_not()
+        reason = unavailable_reason()
         if reason:
             print(f"skipped: {reason}")
         sys.exit(77 if reason else 0)

@@ -35,7 +35,7 @@ class DirectClient {
     explicit DirectClient(Engine& engine) : engine_(engine), userfaultfd_(make_userfaultfd()) {
         int pair[2];
         BOOST_REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
-        notice_ = Fd(pair[1]);
+        command_channel_ = Fd(pair[1]);
         auto opened = engine_.open_session({.pid = ::getpid()}, Fd(pair[0]));
         BOOST_REQUIRE(opened.has_value());
         session_ = *opened;
@@ -70,13 +70,13 @@ class DirectClient {
         return reinterpret_cast<const unsigned char*>(at);
     }
 
-    int notice_fd() const { return notice_.get(); }
+    int command_channel_fd() const { return command_channel_.get(); }
     uint64_t session() const { return session_; }
 
   private:
     Engine& engine_;
     Fd userfaultfd_;
-    Fd notice_;
+    Fd command_channel_;
     uint64_t session_ = 0;
 };
 

@@ -134,9 +134,9 @@ BOOST_FIXTURE_TEST_CASE(a_file_that_changes_is_served_no_longer, Fixture) {
     BOOST_TEST(wrong_bytes(at, 0, 4 * kMiB, 1024) == 0u);
     std::fstream(path, std::ios::in | std::ios::out | std::ios::binary).write("changed", 7);
     auto order = [&] {
-        pollfd wait{client.notice_fd(), POLLIN, 0};
+        pollfd wait{client.command_channel_fd(), POLLIN, 0};
         BOOST_REQUIRE(::poll(&wait, 1, 10'000) == 1);
-        return receive_packet(client.notice_fd()).value().as<wire::FallBack>().value();
+        return receive_packet(client.command_channel_fd()).value().as<wire::FallBack>().value();
     }();
     BOOST_TEST((order.header.kind == wire::Kind::fall_back));
     BOOST_TEST(order.length_bytes >= kFileBytes);

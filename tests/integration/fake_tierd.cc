@@ -72,7 +72,7 @@ void FakeTierd::die() {
 
 void FakeTierd::close_all() {
     std::lock_guard lock(mutex_);
-    for (Fd* fd : {&listener_, &request_, &notice_, &userfaultfd_}) fd->reset();
+    for (Fd* fd : {&listener_, &request_, &command_channel_, &userfaultfd_}) fd->reset();
     ::unlink(socket_path_.c_str());
 }
 
@@ -85,23 +85,23 @@ Heard FakeTierd::heard() const {
     return heard_;
 }
 
-uint32_t FakeTierd::order_fall_back(uint64_t file, uint64_t offset_bytes, uint64_t length_bytes) {
+uint32_t FakeTierd::command_fall_back(uint64_t file, uint64_t offset_bytes, uint64_t length_bytes) {
     std::lock_guard lock(mutex_);
     auto order = make_message<wire::FallBack>(wire::Kind::fall_back, next_order_++);
     order.file = file;
     order.offset_bytes = offset_bytes;
     order.length_bytes = length_bytes;
-    require(send_message(notice_.get(), order).has_value(), "send an order");
+    require(send_message(command_channel_.get(), order).has_value(), "send an order");
     return order.header.sequence;
 }
 
 void FakeTierd::order_show_touch(uint64_t file, uint64_t offset_bytes, uint64_t length_bytes) {
     std::lock_guard lock(mutex_);
-    auto order = make_message<wire::FallBack>(wire::Kind::show_touch, 0);
+    auto order = make_message<wire::FallBack>(wire::Kind::arm_hint, 0);
     order.file = file;
     order.offset_bytes = offset_bytes;
     order.length_bytes = length_bytes;
-    (void)send_message(notice_.get(), order);  // a client that is behind misses some
+    (void)send_message(command_channel_.get(), order);  // a client that is behind misses some
 }
 
 void FakeTierd::run() {
@@ -110,22 +110,22 @@ void FakeTierd::run() {
         if (!hung_) __atomic_store_n(&heartbeat->beat_ns, monotonic_ns(), __ATOMIC_RELAXED);
         pollfd wait[] = {{stop_event_.get(), POLLIN, 0},
                          {request_ ? request_.get() : listener_.get(), POLLIN, 0},
-                         {notice_.get(), POLLIN, 0},
+                         {command_channel_.get(), POLLIN, 0},
                          {userfaultfd_.get(), POLLIN, 0}};
         ::poll(wait, hung_ ? 1 : 4, 20);
         if (hung_) continue;
         if (wait[2].revents != 0) {
-            if (auto packet = receive_packet(notice_.get())) {
+            if (auto packet = receive_packet(command_channel_.get())) {
                 std::lock_guard lock(mutex_);
                 heard_.fallen_back.push_back(*packet->as<wire::FallenBack>());
             } else {
                 // The client has ended the session; the next one may connect.
                 std::lock_guard lock(mutex_);
-                for (Fd* fd : {&request_, &notice_, &userfaultfd_}) fd->reset();
+                for (Fd* fd : {&request_, &command_channel_, &userfaultfd_}) fd->reset();
                 continue;
             }
         }
-        if (wait[1].revents != 0) request_ ? answer() : greet();
+        if (wait[1].revents != 0) request_ ? answer() : handshake();
         if (wait[3].revents != 0) serve_faults();
     }
 }
@@ -138,7 +138,7 @@ void FakeTierd::reply(const wire::Header& request, T change, int fd) {
     (void)send_message(request_.get(), message, std::span(&fd, fd < 0 ? 0 : 1));
 }
 
-void FakeTierd::greet() {
+void FakeTierd::handshake() {
     request_ = Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     auto packet = receive_packet(request_.get());
     if (!packet || !plan_.answer_hello) return;
@@ -146,7 +146,7 @@ void FakeTierd::greet() {
     require(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0, "socketpair");
     Fd theirs(pair[1]), device(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
     std::lock_guard lock(mutex_);
-    notice_ = Fd(pair[0]);
+    command_channel_ = Fd(pair[0]);
     heard_.hellos++;
     auto message = make_message<wire::Reply>(wire::Kind::reply, packet->header().sequence);
     message.header.magic = plan_.reply_magic;
@@ -160,7 +160,7 @@ void FakeTierd::answer() {
     auto packet = receive_packet(request_.get());
     std::lock_guard lock(mutex_);
     if (!packet) {
-        for (Fd* fd : {&request_, &notice_, &userfaultfd_}) fd->reset();
+        for (Fd* fd : {&request_, &command_channel_, &userfaultfd_}) fd->reset();
         return;
     }
     const wire::Header header = packet->header();

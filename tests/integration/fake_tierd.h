@@ -51,7 +51,7 @@ class FakeTierd {
     void hang();  // no beat, no answer, no fill; nothing is closed
     // Sends an order for the file's bytes [offset, offset + length); `file` 0 means everything. Returns its
     // sequence.
-    uint32_t order_fall_back(uint64_t file, uint64_t offset_bytes, uint64_t length_bytes);
+    uint32_t command_fall_back(uint64_t file, uint64_t offset_bytes, uint64_t length_bytes);
     // Asks for a page of the file to be unmapped; nothing answers it.
     void order_show_touch(uint64_t file, uint64_t offset_bytes, uint64_t length_bytes);
     Heard heard() const;
@@ -60,7 +60,7 @@ class FakeTierd {
 
   private:
     void run();
-    void greet();
+    void handshake();
     void answer();
     void serve_faults();
     void fill(uint64_t address);
@@ -72,7 +72,7 @@ class FakeTierd {
     const FakePlan plan_;
     uint64_t file_bytes_ = 0;
     uint64_t arena_bytes_ = 0;
-    Fd listener_, request_, notice_, userfaultfd_, weights_, arena_, arena_readonly_, heartbeat_, stop_event_;
+    Fd listener_, request_, command_channel_, userfaultfd_, weights_, arena_, arena_readonly_, heartbeat_, stop_event_;
     Mapping arena_map_, heartbeat_map_;
     std::set<uint64_t> filled_;
     std::atomic<bool> stop_{false}, hung_{false};

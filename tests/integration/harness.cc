@@ -321,7 +321,7 @@ uint64_t Daemon::counter(const std::string& name) const {
 
 Process ReaderProcess::start(const WorkDir& dir, const ReaderPlan& plan, Fd& to, Fd& from) {
     auto [tell, in] = make_socket_pair();
-    auto [hear, out] = make_pipe();
+    auto [receive, out] = make_pipe();
     Process::Plan how;
     how.argv = {reader_program()};
     how.log = dir.file("reader.log");
@@ -332,7 +332,7 @@ Process ReaderProcess::start(const WorkDir& dir, const ReaderPlan& plan, Fd& to,
         how.environment = {"LD_PRELOAD=" + programs_dir() + "/lib/libtierd_shim.so",
                            "TIERD_SOCKET=" + plan.socket, std::string("TIERD_MATCH=") + kMatch};
     to = std::move(tell);
-    from = std::move(hear);
+    from = std::move(receive);
     return Process(how);
 }
 

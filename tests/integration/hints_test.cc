@@ -90,7 +90,7 @@ BOOST_AUTO_TEST_CASE(without_a_source_nothing_is_hinted) {
     for (int i = 0; i < 100; i++) (void)engine->status();
     BOOST_TEST(engine->status()->counters.hints == 0u);
     auto sources = engine->sources();
-    for (auto& source : *sources) BOOST_TEST(!source.why_not.empty());
+    for (auto& source : *sources) BOOST_TEST(!source.unavailable_reason.empty());
 }
 
 // A budget of half the file: evictions, fills and hints of the same extents, all the time.

@@ -251,7 +251,7 @@ BOOST_AUTO_TEST_CASE(a_table_that_outgrows_what_the_policy_sees_is_shared_anew) 
     const Json now = daemon.get("/v1/policy");
     BOOST_TEST(now["name"] == "fifo");
     BOOST_TEST(now["rows"].get<uint64_t>() > 64 * 1024u);
-    BOOST_TEST(now["room"].get<uint64_t>() >= now["rows"].get<uint64_t>());
+    BOOST_TEST(now["capacity"].get<uint64_t>() >= now["rows"].get<uint64_t>());
     BOOST_TEST(all_right(reader.call("verify map=1 " + seed + " from=" + std::to_string(5 * kGiB - kMiB))));
     BOOST_TEST(all_right(reader.call("verify threads=4 " + seed)));
 }

@@ -201,7 +201,7 @@ struct Shares {
     uint64_t steps;  // of each thread
 };
 
-Tally write_own_pages(Reader& reader, MappedFile& map, const Judge& judge, unsigned thread, Shares shares) {
+Tally write_private_pages(Reader& reader, MappedFile& map, const Judge& judge, unsigned thread, Shares shares) {
     std::mt19937_64 dice(thread);
     const uint64_t own = map.generations.size() / shares.stride;
     Tally tally;
@@ -268,7 +268,7 @@ Json write_pages(Reader& reader, const Command& command) {
                         until_stop ? UINT64_MAX : command.number("steps")};
     if (shares.stride < threads) throw std::runtime_error("stride= is less than threads=");
     const Tally sum = in_threads(reader, threads, until_stop,
-                                 [&](unsigned t) { return write_own_pages(reader, map, judge, t, shares); });
+                                 [&](unsigned t) { return write_private_pages(reader, map, judge, t, shares); });
     return sum.json();
 }
 

@@ -64,7 +64,7 @@ class Crowd {
                 connections.push_back(std::move(one));
         }
     }
-    void greet() {
+    void handshake() {
         const auto hello = make<wire::Hello>(wire::Kind::hello);
         for (const Fd& one : connections)
             ::send(one.get(), &hello, sizeof hello, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -82,7 +82,7 @@ BOOST_FIXTURE_TEST_CASE(ten_thousand_connections_of_one_user_leave_room_for_othe
     {
         std::optional<AsNobody> nobody(std::in_place);
         Crowd crowd(daemon.socket());
-        crowd.greet();
+        crowd.handshake();
         nobody.reset();
         BOOST_TEST(crowd.connections.size() == kConnections);
         BOOST_TEST(comes_true([&] { return counted(daemon.status()["refusals"], "too_many") > 0; }));

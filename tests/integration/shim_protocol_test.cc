@@ -191,7 +191,7 @@ struct Scene {
     // Orders are carried out one after the other: once this one is acknowledged, so are those before it.
     void await_orders() {
         size_t before = tierd->heard().fallen_back.size();
-        tierd->order_fall_back(FakeTierd::kFile, kMapped - 4096, 4096);
+        tierd->command_fall_back(FakeTierd::kFile, kMapped - 4096, 4096);
         BOOST_REQUIRE(comes_true([&] { return tierd->heard().fallen_back.size() > before; }));
     }
     void show(uint64_t offset_bytes) { tierd->order_show_touch(FakeTierd::kFile, offset_bytes, 4096); }
@@ -326,7 +326,7 @@ BOOST_FIXTURE_TEST_CASE(an_order_for_a_part_is_carried_out_and_acknowledged, Sce
         engine.reads_right(all);
     });
     process.reached();
-    uint32_t sequence = tierd->order_fall_back(FakeTierd::kFile, 2 * kMiB, 2 * kMiB);
+    uint32_t sequence = tierd->command_fall_back(FakeTierd::kFile, 2 * kMiB, 2 * kMiB);
     BOOST_TEST(comes_true([&] { return !tierd->heard().fallen_back.empty(); }));
     process.go_on();
     process.ends_well();
@@ -346,7 +346,7 @@ BOOST_FIXTURE_TEST_CASE(an_order_for_everything_ends_the_session, Scene) {
         engine.check(engine.on_file(engine.map(path)), "a new mapping is the kernel's at once");
     });
     process.reached();
-    tierd->order_fall_back(0, 0, 0);
+    tierd->command_fall_back(0, 0, 0);
     BOOST_TEST(comes_true([&] { return !tierd->heard().fallen_back.empty(); }));
     process.go_on();
     process.ends_well();
@@ -442,7 +442,7 @@ BOOST_AUTO_TEST_CASE(a_map_without_an_answer_becomes_the_kernels_within_a_second
     process.ends_well();
 }
 
-BOOST_FIXTURE_TEST_CASE(own_pages_survive_the_death_of_tierd, Scene) {
+BOOST_FIXTURE_TEST_CASE(private_pages_survive_the_death_of_tierd, Scene) {
     auto process = client([&](Engine& engine) {
         char* all = engine.map(path, PROT_READ | PROT_WRITE);
         engine.check(engine.on_arena(all), "the mapping stands on the arena");

@@ -37,13 +37,13 @@ TIERD_HOOK(model_close)
 }
 TIERD_HOOK(fault)
 {
-	struct tierd_mark *mark = tierd_mark(call->extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(call->extent);
 	const struct tierd_extent *row = tierd_extent(call->extent);
 
-	if (!mark || !row)
+	if (!ctx || !row)
 		return 1;
-	mark->worth = call->now_ns * factor + offset;
-	mark->word[0] = loud;
+	ctx->score = call->now_ns * factor + offset;
+	ctx->user[0] = loud;
 	tierd_read_ahead(row->next, 1);
 	tierd_move(call->extent, 1, 7);
 	return 0;

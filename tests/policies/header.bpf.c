@@ -39,7 +39,7 @@ static int first_in_layer(const struct tierd_model *model, __u32 layer)
 TIERD_HOOK(epoch)
 {
 	const struct tierd_model *model = tierd_model(0);
-	struct tierd_mark *layer = tierd_mark(0), *expert = tierd_mark(1), *tier = tierd_mark(2), *loops = tierd_mark(3);
+	struct tierd_extent_ctx *layer = tierd_extent_ctx(0), *expert = tierd_extent_ctx(1), *tier = tierd_extent_ctx(2), *loops = tierd_extent_ctx(3);
 	__u32 i, j;
 
 	if (!model || !layer || !expert || !tier || !loops)
@@ -49,28 +49,28 @@ TIERD_HOOK(epoch)
 
 		if (!row)
 			continue;
-		layer->word[0] += tierd_in_layer(row, 3);
-		expert->word[0] += tierd_in_expert(row, 3, 7);
-		tier->word[0] += tierd_in_tier(row, 2);
+		layer->user[0] += tierd_in_layer(row, 3);
+		expert->user[0] += tierd_in_expert(row, 3, 7);
+		tier->user[0] += tierd_in_tier(row, 2);
 	}
-	layer->word[1] = first_in_layer(model, 3);
-	expert->word[1] = first_in_layer(model, 99);
+	layer->user[1] = first_in_layer(model, 3);
+	expert->user[1] = first_in_layer(model, 99);
 	tierd_for (i, 5, 5)
-		loops->word[0] += 1000;
+		loops->user[0] += 1000;
 	tierd_for (i, 2, 10) {
 		if (i == 4)
 			continue;
 		if (i == 6)
 			break;
 		tierd_for (j, 0, 3)
-			loops->word[0] += i;
+			loops->user[0] += i;
 	}
-	tier->word[1] = tierd_pressure_permille(1);
-	loops->word[1] = tierd_pressure_permille(9);
+	tier->user[1] = tierd_pressure_permille(1);
+	loops->user[1] = tierd_pressure_permille(9);
 	return 0;
 }
 
-const volatile char word[8] = "knob";
+const volatile char user[8] = "knob";
 
 /* More lines than an answer holds, and one that is longer than a line. */
 TIERD_HOOK(fault)
@@ -80,7 +80,7 @@ TIERD_HOOK(fault)
 	if (call->extent == 1) {
 		tierd_log("no arguments");
 		tierd_log("%d of %u, %llx, %s", -1, 2, 1ull << 40, "text");
-		tierd_log("%s", word);
+		tierd_log("%s", user);
 		tierd_log("0123456789012345678901234567890123456789012345678901234567890123456789"
 			  "0123456789012345678901234567890123456789012345678901234567890123456789");
 		return 0;

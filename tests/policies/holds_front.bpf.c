@@ -15,9 +15,9 @@ TIERD_HOOK(model_open)
 }
 TIERD_HOOK(fault)
 {
-	struct tierd_mark *mark = tierd_mark(call->extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(call->extent);
 
-	if (mark && mark->worth != TIERD_HOLD)
-		mark->worth = call->now_ns;
+	if (ctx && ctx->score != TIERD_HOLD)
+		ctx->score = call->now_ns;
 	return 0;
 }

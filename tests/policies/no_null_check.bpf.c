@@ -3,8 +3,8 @@
 TIERD_POLICY("GPL");
 TIERD_HOOK(fault)
 {
-	struct tierd_mark *mark = tierd_mark(call->extent);
+	struct tierd_extent_ctx *ctx = tierd_extent_ctx(call->extent);
 
-	mark->worth = 1; /* the line that the complaint must name */
+	ctx->score = 1; /* the line that the complaint must name */
 	return 0;
 }

@@ -243,7 +243,7 @@ Result<void> Arena::release(uint64_t offset_bytes, uint64_t length_bytes) const 
     }
     return {};
 }
-Result<void> Arena::renew_page(uint64_t offset_bytes) const {
+Result<void> Arena::rearm_page(uint64_t offset_bytes) const {
     World& w = world();
     w.check_no_reader(at(0), offset_bytes, kCell, "a page is taken out");
     Memory& memory = w.memory_of(*this);
@@ -350,10 +350,10 @@ Result<void> send_packet(int socket, std::span<const std::byte> message, std::sp
     sim::Process& process = *w.process_of_fd.at(socket);
     if (!process.alive || process.hung_up) return fail(Code::gone, "send message");
     constexpr size_t kQueue = 32;
-    if (process.orders.size() >= kQueue) return fail(Code::busy, "send message");
+    if (process.commands.size() >= kQueue) return fail(Code::busy, "send message");
     wire::FallBack order{};
     std::memcpy(&order, message.data(), std::min(message.size(), sizeof order));
-    if (!w.mutated(Mutation::order_dropped)) process.orders.push_back(order);
+    if (!w.mutated(Mutation::order_dropped)) process.commands.push_back(order);
     return {};
 }
 void hang_up(int socket) {
@@ -363,7 +363,7 @@ void hang_up(int socket) {
 // --- lib/migrate/migrator.cc, lib/migrate/node_memory.cc
 
 Migrator::Migrator(Done done, uint64_t bytes_per_s)
-    : done_(std::move(done)), pace_(bytes_per_s), limit_(bytes_per_s) {}
+    : done_(std::move(done)), throttle_(bytes_per_s), limit_(bytes_per_s) {}
 Migrator::~Migrator() {
     while (!world().moves.empty()) {
         world().moves.front().cancelled->store(true);
@@ -379,8 +379,8 @@ void Migrator::cancel(uint64_t tag) {
 }
 void Migrator::set_limit(uint64_t) {}
 void Migrator::reader_waited(WaitKind, uint64_t) {}
-Pace Migrator::pace() {
-    return pace_;
+MigrationThrottle Migrator::throttle() {
+    return throttle_;
 }
 
 uint64_t PagesByNode::bytes_off(std::span<const int> nodes) const {

@@ -600,7 +600,7 @@ RunCounts Scenario::run() {
     counts_.fills = counters.fills_demand + counters.fills_read_ahead + counters.fills_preload;
     counts_.evictions = counters.evictions;
     counts_.moves = counters.moves;
-    counts_.fall_backs = counters.fall_backs_ordered;
+    counts_.fall_backs = counters.fall_backs_commanded;
     counts_.generations = counters.generations_changed;
     return counts_;
 }

@@ -27,11 +27,11 @@ Session::Session(World& world, Desk& desk, Process& process)
 
 void Session::connect() {
     asking_ = Asking::opening;
-    auto notice = std::make_shared<Fd>(::eventfd(0, EFD_CLOEXEC));
-    world_.process_of_fd[notice->get()] = &process_;
-    Peer peer{.pid = process_.pid, .shows_touches = world_.dice.chance(800)};
-    desk_.post([this, notice, peer](Core& core) {
-        auto opened = core.loop.open_session(peer, std::move(*notice), "simulated", 0);
+    auto command_channel = std::make_shared<Fd>(::eventfd(0, EFD_CLOEXEC));
+    world_.process_of_fd[command_channel->get()] = &process_;
+    Peer peer{.pid = process_.pid, .arms_hints = world_.dice.chance(800)};
+    desk_.post([this, command_channel, peer](Core& core) {
+        auto opened = core.loop.open_session(peer, std::move(*command_channel), "simulated", 0);
         if (!opened) closed_ = true;
         number_ = opened.value_or(0);
         asking_ = Asking::nothing;
@@ -172,13 +172,13 @@ void Session::act() {
 
 // --- what it must do
 
-bool Session::obey() {
-    if (process_.orders.empty()) return false;
-    wire::FallBack order = process_.orders.front();
-    process_.orders.pop_front();
+bool Session::execute() {
+    if (process_.commands.empty()) return false;
+    wire::FallBack order = process_.commands.front();
+    process_.commands.pop_front();
     world_.say("process {} obeys order {}", process_.index, order.header.sequence);
-    if (order.header.kind == wire::Kind::show_touch) {
-        show_touch(order);
+    if (order.header.kind == wire::Kind::arm_hint) {
+        arm_hint(order);
         return true;
     }
     std::vector<Range> ranges;
@@ -196,7 +196,7 @@ bool Session::obey() {
         for (Range& piece : split(range, begin, end)) ranges.push_back(std::move(piece));
     }
     process_.ranges = std::move(ranges);
-    obeyed_.push_back(order.header.sequence);
+    executed_.push_back(order.header.sequence);
     return true;
 }
 
@@ -221,7 +221,7 @@ std::vector<Range> Session::split(const Range& range, uint64_t begin, uint64_t e
     return pieces;
 }
 
-void Session::show_touch(const wire::FallBack& order) {
+void Session::arm_hint(const wire::FallBack& order) {
     for (Range& range : process_.ranges) {
         if (range.over != Over::arena || range.served_file != order.file) continue;
         bool huge = world_.arenas.at(reinterpret_cast<uint64_t>(range.arena)).backing == Backing::hugetlb;
@@ -267,11 +267,11 @@ bool Session::react() {
             finish_leaving(range);
             return true;
         }
-    if (!obeyed_.empty()) {
-        desk_.post([number = number_, sequence = obeyed_.front()](Core& core) {
+    if (!executed_.empty()) {
+        desk_.post([number = number_, sequence = executed_.front()](Core& core) {
             core.sessions.on_fallen_back(number, sequence, 0);
         });
-        obeyed_.erase(obeyed_.begin());
+        executed_.erase(executed_.begin());
         return true;
     }
     if (broke_off_) {
@@ -279,7 +279,7 @@ bool Session::react() {
         close();
         return true;
     }
-    if (obey()) return true;
+    if (execute()) return true;
     if (asking_ == Asking::adopting) {
         adopt();
         return true;
@@ -307,7 +307,7 @@ void Session::die() {
     process_.ranges.clear();
     process_.threads.clear();
     process_.unread.clear();
-    process_.orders.clear();
+    process_.commands.clear();
 }
 
 // The server sees the end of the connection.
@@ -316,7 +316,7 @@ void Session::close() {
     served_ = nullptr;
     desk_.post([number = number_](Core& core) { core.sessions.close(number); });
     process_.hung_up = false;
-    process_.orders.clear();
+    process_.commands.clear();
 }
 
 bool Session::waits() const {

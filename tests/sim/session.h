@@ -48,9 +48,9 @@ class Session {
     void advise();
     void touch(Thread& thread);
     void touch_at(Thread& thread, Range& range, uint64_t address);
-    bool obey();
+    bool execute();
     static std::vector<Range> split(const Range& range, uint64_t begin, uint64_t end);
-    void show_touch(const wire::FallBack& order);
+    void arm_hint(const wire::FallBack& order);
     void finish_leaving(Range& range);
     void break_off();
     void close();
@@ -66,7 +66,7 @@ class Session {
     File* wanted_ = nullptr;
     std::shared_ptr<WeightFile> served_;
     uint64_t next_address_ = 0x7000'0000'0000;
-    std::vector<uint32_t> obeyed_;  // orders to be acknowledged when their ranges stand on the file
+    std::vector<uint32_t> executed_;  // orders to be acknowledged when their ranges stand on the file
 };
 
 }  // namespace tierd::sim

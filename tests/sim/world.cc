@@ -274,7 +274,7 @@ void World::progress_move(size_t index) {
     else if (nodeless || mutated(Mutation::move_said_done))
         result.outcome = MoveOutcome::moved;
     else
-        result = carry(std::span(&ended.request, 1), std::span(&ended.cancelled, 1)).front();
+        result = migrate_pages(std::span(&ended.request, 1), std::span(&ended.cancelled, 1)).front();
     say("move of {} ends: {}", result.tag, static_cast<int>(result.outcome));
     if (!mutated(Mutation::move_not_told)) ended.done(result);
 }
@@ -294,7 +294,7 @@ bool World::idle() const {
     for (auto& process : processes)
         busy =
             busy ||
-            (process->alive && (!process->unread.empty() || !process->orders.empty() || process->hung_up)) ||
+            (process->alive && (!process->unread.empty() || !process->commands.empty() || process->hung_up)) ||
             std::ranges::any_of(process->ranges,
                                 [](const Range& r) { return r.over == Range::Over::leaving; });
     return !busy;

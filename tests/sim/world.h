@@ -129,7 +129,7 @@ struct Process {
     std::vector<Range> ranges;
     std::vector<Thread> threads;
     std::deque<Fault> unread;           // of its userfaultfd
-    std::deque<wire::FallBack> orders;  // in its notice channel
+    std::deque<wire::FallBack> commands;  // in its notice channel
     bool hung_up = false;               // tierd ended the channel
     bool reads_orders = true;
 

@@ -30,7 +30,7 @@ std::shared_ptr<const SampledFile> make_file(uint64_t number, uint64_t bytes) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(an_address_is_where_the_mapping_says_to_the_byte) {
-    AddressBook book;
+    MappingHistory book;
     auto file = make_file(1, 10 * kExtent);
     book.add(7, {.address = 0x10000, .length_bytes = 4 * kExtent, .offset_bytes = 3 * kExtent, .file = file});
     auto map = book.publish(1);
@@ -44,7 +44,7 @@ BOOST_AUTO_TEST_CASE(an_address_is_where_the_mapping_says_to_the_byte) {
 }
 
 BOOST_AUTO_TEST_CASE(a_record_goes_to_what_was_mapped_at_its_time) {
-    AddressBook book;
+    MappingHistory book;
     book.add(7,
              {.address = 0x10000, .length_bytes = kExtent, .since_ns = 100, .file = make_file(1, kExtent)});
     book.add(7,
@@ -59,18 +59,18 @@ BOOST_AUTO_TEST_CASE(a_record_goes_to_what_was_mapped_at_its_time) {
 }
 
 BOOST_AUTO_TEST_CASE(records_of_an_ended_process_are_told_apart_and_at_last_forgotten) {
-    AddressBook book;
+    MappingHistory book;
     book.add(7, {.address = 0x10000, .length_bytes = kExtent, .file = make_file(1, kExtent)});
     book.end_process(7, 1000);
     auto map = book.publish(1001);
     BOOST_TEST((map->find(7, 0x10000, 999).found == Found::yes));
     BOOST_TEST((map->find(7, 0x10000, 1000).found == Found::ended_process));
-    map = book.publish(1002 + AddressBook::kKeepEndedNs);
+    map = book.publish(1002 + MappingHistory::kKeepEndedNs);
     BOOST_TEST((map->find(7, 0x10000, 999).found == Found::other_process));
 }
 
 BOOST_AUTO_TEST_CASE(a_forked_child_has_its_parents_mappings_and_loses_them_alone) {
-    AddressBook book;
+    MappingHistory book;
     book.add(7, {.address = 0x10000, .length_bytes = kExtent, .file = make_file(1, kExtent)});
     book.fork(7, 8, 50);
     book.remove(8, 0, UINT64_MAX, 60);
@@ -89,7 +89,7 @@ BOOST_AUTO_TEST_CASE(any_sequence_of_maps_and_unmaps_attributes_as_a_plain_histo
         uint64_t page, pages, number, since;  // number 0: unmapped
     };
     std::vector<Step> history;
-    AddressBook book(true);
+    MappingHistory book(true);
     std::vector<std::shared_ptr<const SampledFile>> files;
     for (uint64_t i = 0; i < 8; i++) files.push_back(make_file(i, 64 * kExtent));
     std::shared_ptr<const AddressMap> map;
@@ -124,7 +124,7 @@ BOOST_AUTO_TEST_CASE(any_sequence_of_maps_and_unmaps_attributes_as_a_plain_histo
 }
 
 BOOST_AUTO_TEST_CASE(readers_look_up_while_the_book_changes) {
-    AddressBook book;
+    MappingHistory book;
     std::mutex mutex;  // guards shared
     std::shared_ptr<const AddressMap> shared;
     auto file = make_file(1, 64 * kExtent);

@@ -55,8 +55,8 @@ struct Scene {
         auto object = load(test_object(name));
         BOOST_TEST_REQUIRE(!object.has_value(), name);
         std::string said = object.error().text();
-        for (const std::string& word : words)
-            BOOST_TEST(said.find(word) != said.npos, name + ": \"" + said + "\" lacks \"" + word + "\"");
+        for (const std::string& user : words)
+            BOOST_TEST(said.find(user) != said.npos, name + ": \"" + said + "\" lacks \"" + user + "\"");
     }
 };
 
@@ -102,7 +102,7 @@ BOOST_AUTO_TEST_CASE(the_shipped_example_loads_and_marks_a_miss_by_its_time) {
     CallOutcome outcome =
         (*object)->run(Hook::fault, {.now_ns = 77, .extent = 5, .touch = TIERD_TOUCH_MISSING}, answer);
     BOOST_TEST(outcome.failure == 0);
-    BOOST_TEST((*object)->marks()[5].worth == 77u);
+    BOOST_TEST((*object)->ctxs()[5].score == 77u);
     BOOST_TEST(outcome.cpu_ns > 0u);
     BOOST_TEST(!(*object)->has(Hook::epoch));
 }
@@ -117,12 +117,12 @@ BOOST_AUTO_TEST_CASE(every_hook_sees_the_tables_and_answers_in_order_of_priority
     BOOST_TEST_REQUIRE(answer.log.size() == 1u);
     BOOST_TEST(answer.log[0] == "hello, factor 3");
     BOOST_TEST(object->run(Hook::model_open, {.model = 2}, answer).verdict == 0);
-    BOOST_TEST(object->marks()[9].worth == 0u);
-    BOOST_TEST(object->marks()[10].worth == TIERD_HOLD);
-    BOOST_TEST(object->marks()[29].worth == TIERD_HOLD);
-    BOOST_TEST(object->marks()[30].worth == 0u);
+    BOOST_TEST(object->ctxs()[9].score == 0u);
+    BOOST_TEST(object->ctxs()[10].score == TIERD_HOLD);
+    BOOST_TEST(object->ctxs()[29].score == TIERD_HOLD);
+    BOOST_TEST(object->ctxs()[30].score == 0u);
     BOOST_TEST(object->run(Hook::fault, {.now_ns = 100, .extent = 5}, answer).verdict == 0);
-    BOOST_TEST(object->marks()[5].worth == 295u);
+    BOOST_TEST(object->ctxs()[5].score == 295u);
     BOOST_TEST_REQUIRE(answer.decisions.size() == 2u);
     BOOST_TEST(answer.decisions[0].kind == TIERD_MOVE);
     BOOST_TEST(answer.decisions[1].extent == 6u);
@@ -148,8 +148,8 @@ BOOST_AUTO_TEST_CASE(knobs_are_set_before_loading_and_shown) {
     BOOST_TEST_REQUIRE(answer.log.size() == 1u);
     BOOST_TEST(answer.log[0] == "bye, factor 16");
     object->run(Hook::fault, {.now_ns = 100, .extent = 5}, answer);
-    BOOST_TEST(object->marks()[5].worth == 1593u);
-    BOOST_TEST(object->marks()[5].word[0] == 1u);
+    BOOST_TEST(object->ctxs()[5].score == 1593u);
+    BOOST_TEST(object->ctxs()[5].user[0] == 1u);
     std::map<std::string, std::string> shown;
     for (const Knob& knob : object->knobs()) shown[knob.name] = knob.value;
     BOOST_TEST(shown.size() == 4u);

@@ -254,11 +254,11 @@ BOOST_AUTO_TEST_CASE(a_page_that_is_not_in_memory_is_not_renewed) {
     auto arena = ArenaStore::discover(HugePages::off, kGiB).make_arena(kMiB, kMiB, false).value();
     std::memset(arena.at(0), 7, kMiB);
     BOOST_REQUIRE(arena.release(4 * kKiB, 4 * kKiB).has_value());
-    auto renewed = arena.renew_page(4 * kKiB);
+    auto renewed = arena.rearm_page(4 * kKiB);
     BOOST_REQUIRE(!renewed.has_value());
     BOOST_TEST((renewed.error().code == Code::gone));
     BOOST_TEST(arena.allocated_bytes() == kMiB - 4 * kKiB);
-    BOOST_TEST(arena.renew_page(8 * kKiB).has_value());
+    BOOST_TEST(arena.rearm_page(8 * kKiB).has_value());
 }
 
 BOOST_AUTO_TEST_CASE(a_renewed_page_is_unmapped_everywhere_and_keeps_its_bytes) {
@@ -275,7 +275,7 @@ BOOST_AUTO_TEST_CASE(a_renewed_page_is_unmapped_everywhere_and_keeps_its_bytes) 
     };
     BOOST_TEST(all_right());
     uint64_t allocated_bytes = arena.allocated_bytes();
-    BOOST_REQUIRE(arena.renew_page(4 * kKiB).has_value());
+    BOOST_REQUIRE(arena.rearm_page(4 * kKiB).has_value());
     BOOST_TEST(arena.allocated_bytes() == allocated_bytes);
     Fd pagemap = open_file("/proc/self/pagemap", O_RDONLY).value();
     auto is_mapped = [&](uint64_t page) {

@@ -88,10 +88,10 @@ class FakeControl : public Control {
                   {"blk.1.ffn_up_exps.weight[3]", "Q4_K", "expert", 1, 3, 2 * kGiB, kGiB}};
         SourceStatus pebs, hint;
         pebs.name = "pebs";
-        pebs.tells = "instruction, thread, address";
-        pebs.why_not = "this processor has no such precise event";
+        pebs.record_fields = "instruction, thread, address";
+        pebs.unavailable_reason = "this processor has no such precise event";
         hint.name = "hint";
-        hint.tells = "extent and thread of a touch";
+        hint.record_fields = "extent and thread of a touch";
         hint.event = "minor faults";
         hint.available = hint.used = true;
         hint.records = 1200;
@@ -299,7 +299,7 @@ class FakeControl : public Control {
                           .licence = "GPL",
                           .loaded_for_ns = 61'000'000'000,
                           .rows = 2048,
-                          .room = 65536,
+                          .capacity = 65536,
                           .verified_instructions = 37,
                           .map_bytes = 64,
                           .knobs = {{"depth", "4"}},

@@ -34,7 +34,7 @@ BOOST_AUTO_TEST_CASE(an_extent_in_folios_takes_its_own_memory_and_nothing_of_its
             arena.at(at)[17] = static_cast<char>(at >> 12);
         // Any page of it can be renewed, and the rest stays as it was.
         for (uint64_t page : {uint64_t{0}, random() % (length / kPage)})
-            BOOST_TEST(arena.renew_page(begin + page * kPage).has_value());
+            BOOST_TEST(arena.rearm_page(begin + page * kPage).has_value());
         bool same = true;
         for (uint64_t at = begin; at < begin + length; at += kPage)
             same &= arena.at(at)[17] == static_cast<char>(at >> 12);

@@ -15,65 +15,65 @@ namespace {
 
 constexpr double kSpanS = 10 / 0.693147;
 constexpr uint32_t kExtentBytes = 2u << 20;
-double heat(const HeatLedger& ledger, uint32_t extent, uint64_t now_ns) {
-    return ledger.estimate(extent, now_ns).heat / 65536.0;
+double heat(const HeatEstimator& estimator, uint32_t extent, uint64_t now_ns) {
+    return estimator.estimate(extent, now_ns).heat / 65536.0;
 }
 
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(a_waiting_time_tells_the_rate_and_the_heat_that_a_counter_would_show) {
-    HeatLedger ledger;
+    HeatEstimator estimator;
     uint64_t now = kNsPerSecond;
     for (int i = 0; i < 20; i++) {
-        ledger.expose(3, now, true);
+        estimator.arm(3, now, true);
         now += kNsPerSecond / 4;
-        BOOST_TEST(ledger.touched(3, now));
-        BOOST_TEST(!ledger.touched(3, now));  // seen once only
+        BOOST_TEST(estimator.touched(3, now));
+        BOOST_TEST(!estimator.touched(3, now));  // seen once only
         now += kNsPerSecond;                  // not looked at in between
     }
-    BOOST_TEST(heat(ledger, 3, now) == 4 * kSpanS, boost::test_tools::tolerance(0.02));
-    BOOST_TEST(ledger.estimate(3, now).samples >= 15);
-    BOOST_TEST(ledger.estimate(3, now).samples <= 20);
+    BOOST_TEST(heat(estimator, 3, now) == 4 * kSpanS, boost::test_tools::tolerance(0.02));
+    BOOST_TEST(estimator.estimate(3, now).samples >= 15);
+    BOOST_TEST(estimator.estimate(3, now).samples <= 20);
 }
 
 BOOST_AUTO_TEST_CASE(what_is_no_longer_touched_cools_while_it_is_exposed) {
-    HeatLedger ledger;
-    ledger.expose(0, 1 * kNsPerSecond, true);
-    ledger.touched(0, 2 * kNsPerSecond);
-    ledger.expose(0, 2 * kNsPerSecond, true);
-    double at_first = heat(ledger, 0, 2 * kNsPerSecond);
-    double later = heat(ledger, 0, 12 * kNsPerSecond);
+    HeatEstimator estimator;
+    estimator.arm(0, 1 * kNsPerSecond, true);
+    estimator.touched(0, 2 * kNsPerSecond);
+    estimator.arm(0, 2 * kNsPerSecond, true);
+    double at_first = heat(estimator, 0, 2 * kNsPerSecond);
+    double later = heat(estimator, 0, 12 * kNsPerSecond);
     BOOST_TEST(later < at_first / 8);
-    ledger.cover(0, 12 * kNsPerSecond);  // mapped without a touch: the time counts all the same
-    BOOST_TEST(heat(ledger, 0, 12 * kNsPerSecond) == later, boost::test_tools::tolerance(0.05));
+    estimator.disarm(0, 12 * kNsPerSecond);  // mapped without a touch: the time counts all the same
+    BOOST_TEST(heat(estimator, 0, 12 * kNsPerSecond) == later, boost::test_tools::tolerance(0.05));
 }
 
 BOOST_AUTO_TEST_CASE(counts_decay_by_half_in_their_half_life_and_confidence_with_them) {
-    HeatLedger ledger;
-    for (int i = 0; i < 64; i++) ledger.count(1, 0.5, kNsPerSecond);
-    BOOST_TEST(heat(ledger, 1, kNsPerSecond) == 32.0, boost::test_tools::tolerance(0.01));
-    BOOST_TEST(ledger.estimate(1, kNsPerSecond).samples == 64);
-    BOOST_TEST(heat(ledger, 1, kNsPerSecond + kHeatHalfLifeNs) == 16.0, boost::test_tools::tolerance(0.01));
-    BOOST_TEST(ledger.estimate(1, kNsPerSecond + kHeatHalfLifeNs).samples == 32);
-    BOOST_TEST(ledger.estimate(1, kNsPerSecond + 10 * kHeatHalfLifeNs).samples == 0);
+    HeatEstimator estimator;
+    for (int i = 0; i < 64; i++) estimator.count(1, 0.5, kNsPerSecond);
+    BOOST_TEST(heat(estimator, 1, kNsPerSecond) == 32.0, boost::test_tools::tolerance(0.01));
+    BOOST_TEST(estimator.estimate(1, kNsPerSecond).samples == 64);
+    BOOST_TEST(heat(estimator, 1, kNsPerSecond + kHeatHalfLifeNs) == 16.0, boost::test_tools::tolerance(0.01));
+    BOOST_TEST(estimator.estimate(1, kNsPerSecond + kHeatHalfLifeNs).samples == 32);
+    BOOST_TEST(estimator.estimate(1, kNsPerSecond + 10 * kHeatHalfLifeNs).samples == 0);
 }
 
 BOOST_AUTO_TEST_CASE(heat_saturates_and_rows_that_are_forgotten_or_unknown_have_none) {
-    HeatLedger ledger;
-    ledger.expose(0, 5, true);
-    ledger.touched(0, 5);  // no time at all
-    BOOST_TEST(ledger.estimate(0, 5).heat == UINT32_MAX);
-    for (int i = 0; i < 100'000; i++) ledger.count(1, 1e9, kNsPerSecond);
-    BOOST_TEST(ledger.estimate(1, kNsPerSecond).heat == UINT32_MAX);
-    BOOST_TEST(ledger.estimate(1, kNsPerSecond).samples == UINT16_MAX);
-    ledger.forget(0, 1000);
-    BOOST_TEST(ledger.estimate(1, kNsPerSecond).samples == 0);
-    BOOST_TEST(ledger.estimate(4'000'000, kNsPerSecond).heat == 0u);
-    BOOST_TEST(!ledger.exposed(4'000'000));
+    HeatEstimator estimator;
+    estimator.arm(0, 5, true);
+    estimator.touched(0, 5);  // no time at all
+    BOOST_TEST(estimator.estimate(0, 5).heat == UINT32_MAX);
+    for (int i = 0; i < 100'000; i++) estimator.count(1, 1e9, kNsPerSecond);
+    BOOST_TEST(estimator.estimate(1, kNsPerSecond).heat == UINT32_MAX);
+    BOOST_TEST(estimator.estimate(1, kNsPerSecond).samples == UINT16_MAX);
+    estimator.forget(0, 1000);
+    BOOST_TEST(estimator.estimate(1, kNsPerSecond).samples == 0);
+    BOOST_TEST(estimator.estimate(4'000'000, kNsPerSecond).heat == 0u);
+    BOOST_TEST(!estimator.armed(4'000'000));
 }
 
 BOOST_AUTO_TEST_CASE(only_mapped_extents_that_are_allowed_are_chosen_and_never_more_than_the_budget) {
-    HeatLedger ledger;
+    HeatEstimator estimator;
     HintChooser chooser;
     std::vector<tierd_extent> rows(100);
     for (uint32_t i = 0; i < 100; i++) {
@@ -81,23 +81,23 @@ BOOST_AUTO_TEST_CASE(only_mapped_extents_that_are_allowed_are_chosen_and_never_m
         rows[i].flags = i % 4 == 0 ? TIERD_EXTENT_MAPPED : 0;
         rows[i].bytes = kExtentBytes;
     }
-    ledger.expose(8, 1, true);
-    auto chosen = chooser.choose(rows, ledger, 1000, [](uint32_t extent) { return extent != 12; });
+    estimator.arm(8, 1, true);
+    auto chosen = chooser.choose(rows, estimator, 1000, [](uint32_t extent) { return extent != 12; });
     BOOST_TEST(chosen.size() == 23u);  // every fourth, without the exposed and the forbidden one
     for (uint32_t extent : chosen) BOOST_TEST((extent % 4 == 0 && extent != 8 && extent != 12));
-    BOOST_TEST(chooser.choose(rows, ledger, 5, [](uint32_t) { return true; }).size() == 5u);
-    BOOST_TEST(chooser.choose({}, ledger, 5, [](uint32_t) { return true; }).empty());
+    BOOST_TEST(chooser.choose(rows, estimator, 5, [](uint32_t) { return true; }).size() == 5u);
+    BOOST_TEST(chooser.choose({}, estimator, 5, [](uint32_t) { return true; }).empty());
 }
 
 BOOST_AUTO_TEST_CASE(a_large_table_is_looked_at_a_part_each_epoch_and_all_of_it_in_turn) {
-    HeatLedger ledger;
+    HeatEstimator estimator;
     HintChooser chooser;
     std::vector<tierd_extent> rows(3 * HintChooser::kRowsAnEpoch);
     for (auto& row : rows)
         row.state = TIERD_EXTENT_RESIDENT, row.flags = TIERD_EXTENT_MAPPED, row.bytes = kExtentBytes;
     std::vector<bool> seen(rows.size());
     for (int epoch = 0; epoch < 3; epoch++)
-        for (uint32_t extent : chooser.choose(rows, ledger, rows.size(), [](uint32_t) { return true; }))
+        for (uint32_t extent : chooser.choose(rows, estimator, rows.size(), [](uint32_t) { return true; }))
             seen[extent] = true;
     BOOST_TEST(std::ranges::count(seen, true) == static_cast<std::ptrdiff_t>(rows.size()));
 }
@@ -200,7 +200,7 @@ BOOST_AUTO_TEST_CASE(tiers_meet_where_their_capacities_end) {
 }
 
 BOOST_AUTO_TEST_CASE(of_two_extents_the_one_is_chosen_that_would_cost_more_in_the_wrong_tier) {
-    HeatLedger ledger;
+    HeatEstimator estimator;
     std::vector<tierd_extent> rows(4);
     for (auto& row : rows)
         row.state = TIERD_EXTENT_RESIDENT, row.flags = TIERD_EXTENT_MAPPED, row.bytes = kExtentBytes;
@@ -209,19 +209,19 @@ BOOST_AUTO_TEST_CASE(of_two_extents_the_one_is_chosen_that_would_cost_more_in_th
     const uint64_t gaps_ns[] = {kNsPerSecond / 100, kNsPerSecond / 30, kNsPerSecond / 20, kNsPerSecond / 20};
     for (int i = 0; i < 20; i++)
         for (uint32_t extent = 0; extent < 4; extent++) {
-            ledger.expose(extent, kNsPerSecond, true);
-            ledger.touched(extent, kNsPerSecond + gaps_ns[extent]);
+            estimator.arm(extent, kNsPerSecond, true);
+            estimator.touched(extent, kNsPerSecond + gaps_ns[extent]);
         }
     auto order = [&](std::vector<uint64_t> capacities) {
         HintChooser chooser;
         chooser.see_tiers(std::move(capacities));
-        (void)chooser.choose(rows, ledger, 4,
+        (void)chooser.choose(rows, estimator, 4,
                              [](uint32_t) { return true; });  // a pass, to see where tiers meet
-        std::vector<uint32_t> by_worth;                       // who joins when one more may
+        std::vector<uint32_t> by_score;                       // who joins when one more may
         for (size_t budget = 1; budget <= 4; budget++)
-            for (uint32_t extent : chooser.choose(rows, ledger, budget, [](uint32_t) { return true; }))
-                if (std::ranges::count(by_worth, extent) == 0) by_worth.push_back(extent);
-        return by_worth;
+            for (uint32_t extent : chooser.choose(rows, estimator, budget, [](uint32_t) { return true; }))
+                if (std::ranges::count(by_score, extent) == 0) by_score.push_back(extent);
+        return by_score;
     };
     // Without a boundary nearby what is touched most, and of equals the larger.
     BOOST_TEST((order({}) == std::vector<uint32_t>{0, 1, 2, 3}));
@@ -232,35 +232,35 @@ BOOST_AUTO_TEST_CASE(of_two_extents_the_one_is_chosen_that_would_cost_more_in_th
 }
 
 BOOST_AUTO_TEST_CASE(the_hottest_of_an_epoch_is_exposed_last) {
-    HeatLedger ledger;
+    HeatEstimator estimator;
     std::vector<tierd_extent> rows(4);
     for (auto& row : rows)
         row.state = TIERD_EXTENT_RESIDENT, row.flags = TIERD_EXTENT_MAPPED, row.bytes = kExtentBytes;
     for (uint32_t extent = 0; extent < 4; extent++) {
-        ledger.expose(extent, kNsPerSecond, true);
-        ledger.touched(extent, kNsPerSecond + kNsPerSecond / (extent == 2 ? 1000 : extent + 1));
+        estimator.arm(extent, kNsPerSecond, true);
+        estimator.touched(extent, kNsPerSecond + kNsPerSecond / (extent == 2 ? 1000 : extent + 1));
     }
     HintChooser chooser;
-    auto chosen = chooser.choose(rows, ledger, 4, [](uint32_t) { return true; });
+    auto chosen = chooser.choose(rows, estimator, 4, [](uint32_t) { return true; });
     BOOST_TEST((std::vector<uint32_t>(chosen.begin(), chosen.end()) == std::vector<uint32_t>{0, 1, 3, 2}));
 }
 
 BOOST_AUTO_TEST_CASE(an_extent_is_near_the_node_whose_threads_read_it_more_than_all_others) {
-    HeatLedger ledger;
+    HeatEstimator estimator;
     uint64_t now = kNsPerSecond;
-    BOOST_TEST(ledger.reader_node(4) == kNoNode);
+    BOOST_TEST(estimator.reader_node(4) == kNoNode);
     for (int i = 0; i < 100; i++)
-        ledger.read_from(4, i % 5 < 3 ? 1 : i % 5 - 3, 1, now);  // 60 of 100 from node 1
-    BOOST_TEST(ledger.reader_node(4) == 1);
-    BOOST_TEST(ledger.reader_node(3) == kNoNode);
-    ledger.read_from(5, kNoNode, 10, now);
-    BOOST_TEST(ledger.reader_node(5) == kNoNode);
+        estimator.read_from(4, i % 5 < 3 ? 1 : i % 5 - 3, 1, now);  // 60 of 100 from node 1
+    BOOST_TEST(estimator.reader_node(4) == 1);
+    BOOST_TEST(estimator.reader_node(3) == kNoNode);
+    estimator.read_from(5, kNoNode, 10, now);
+    BOOST_TEST(estimator.reader_node(5) == kNoNode);
     // Its threads move: two half lives later a few accesses outweigh the old ones.
     now += 2 * kHeatHalfLifeNs;
-    for (int i = 0; i < 20; i++) ledger.read_from(4, 0, 1, now);
-    BOOST_TEST(ledger.reader_node(4) == 0);
-    ledger.forget(4, 1);
-    BOOST_TEST(ledger.reader_node(4) == kNoNode);
+    for (int i = 0; i < 20; i++) estimator.read_from(4, 0, 1, now);
+    BOOST_TEST(estimator.reader_node(4) == 0);
+    estimator.forget(4, 1);
+    BOOST_TEST(estimator.reader_node(4) == kNoNode);
 }
 
 // The whole estimator against a reader that touches extents by Zipf's law, in modelled time.
@@ -275,7 +275,7 @@ BOOST_AUTO_TEST_CASE(hints_rank_a_zipf_workload_within_thirty_seconds) {
     for (uint32_t i = 0; i < kExtents; i++) weight[i] = 1.0 / (rank[i] + 1);
     std::discrete_distribution<uint32_t> touch(weight.begin(), weight.end());
     std::exponential_distribution<double> gap(kTouchesPerS);
-    HeatLedger ledger;
+    HeatEstimator estimator;
     HintChooser chooser;
     std::vector<tierd_extent> rows(kExtents);
     for (auto& row : rows)
@@ -285,15 +285,15 @@ BOOST_AUTO_TEST_CASE(hints_rank_a_zipf_workload_within_thirty_seconds) {
         now_s += gap(random);
         auto now = static_cast<uint64_t>(now_s * 1e9);
         for (; epoch_s < now_s; epoch_s += 0.1)
-            for (uint32_t extent : chooser.choose(rows, ledger, kBudget, [](uint32_t) { return true; }))
-                ledger.expose(extent, static_cast<uint64_t>(epoch_s * 1e9), true);
-        ledger.touched(touch(random), now);
+            for (uint32_t extent : chooser.choose(rows, estimator, kBudget, [](uint32_t) { return true; }))
+                estimator.arm(extent, static_cast<uint64_t>(epoch_s * 1e9), true);
+        estimator.touched(touch(random), now);
     }
     std::vector<uint32_t> order(kExtents);
     std::iota(order.begin(), order.end(), 0u);
     auto now = static_cast<uint64_t>(now_s * 1e9);
     std::ranges::sort(order, std::greater<>{},
-                      [&](uint32_t extent) { return ledger.estimate(extent, now).heat; });
+                      [&](uint32_t extent) { return estimator.estimate(extent, now).heat; });
     double squares = 0;
     int found = 0;
     for (uint32_t place = 0; place < kExtents; place++) {

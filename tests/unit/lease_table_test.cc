@@ -19,7 +19,7 @@ LeaseStatus lease_of(uint64_t number, const std::string& command, uint32_t posit
 
 struct Scene : BpfScene {
     LeaseTable table;
-    std::vector<tierd_lease_mark> marks{TIERD_MAX_LEASES};
+    std::vector<tierd_lease_ctx> marks{TIERD_MAX_LEASES};
 
     void publish(std::vector<LeaseStatus> leases) {
         table.publish({{.name = "hbm-01020304",
@@ -73,7 +73,7 @@ BOOST_AUTO_TEST_CASE(leases_beyond_the_table_are_worth_nothing) {
     std::vector<LeaseStatus> many;
     for (uint64_t number = 1; number <= TIERD_MAX_LEASES + 5; number++) many.push_back(lease_of(number, "x"));
     publish(many);
-    for (tierd_lease_mark& mark : marks) mark.worth = 1;
+    for (tierd_lease_ctx& mark : marks) mark.worth = 1;
     BOOST_TEST(table.worths(marks).size() == size_t{TIERD_MAX_LEASES});
 }
 
@@ -85,7 +85,7 @@ BOOST_AUTO_TEST_CASE(the_policy_cards_ranks_by_the_names_of_processes) {
     PolicyAnswer answer;
     CallOutcome outcome = object->run(Hook::contend, call, answer);
     BOOST_TEST(outcome.failure == 0);
-    BOOST_TEST((table.worths(object->lease_marks()) == std::map<uint64_t, uint64_t>{{2, 2}, {3, 1}}));
+    BOOST_TEST((table.worths(object->lease_contexts()) == std::map<uint64_t, uint64_t>{{2, 2}, {3, 1}}));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

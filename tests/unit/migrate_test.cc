@@ -48,7 +48,7 @@ class Pages {
 };
 
 MoveResult carry_one(const MoveRequest& request) {
-    return carry(std::span(&request, 1), {}).front();
+    return migrate_pages(std::span(&request, 1), {}).front();
 }
 
 int node_here(const Pages& pages) {
@@ -92,9 +92,9 @@ BOOST_AUTO_TEST_CASE(pages_are_found_where_they_are_and_holes_nowhere) {
 
 BOOST_AUTO_TEST_CASE(huge_pages_are_known_as_such_until_one_of_them_is_mapped_by_parts) {
     constexpr uint64_t kHuge = 2 * kMiB;
-    Mapping room(::mmap(nullptr, 5 * kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+    Mapping capacity(::mmap(nullptr, 5 * kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
                  5 * kHuge);
-    char* at = reinterpret_cast<char*>(round_up(reinterpret_cast<uint64_t>(room.data()), kHuge));
+    char* at = reinterpret_cast<char*>(round_up(reinterpret_cast<uint64_t>(capacity.data()), kHuge));
     ::madvise(at, 4 * kHuge, MADV_HUGEPAGE);
     PageRange range{at, 4 * kHuge, 4096};
     BOOST_REQUIRE(::madvise(at, range.length_bytes, MADV_POPULATE_WRITE) == 0);
@@ -162,7 +162,7 @@ BOOST_AUTO_TEST_CASE(one_wrong_target_does_not_refuse_the_moves_beside_it) {
     int here = node_here(first);
     std::vector<MoveRequest> both = {{.tag = 1, .range = first.range(), .to = {931}, .from = {here}},
                                      {.tag = 2, .range = second.range(), .to = {930, here}, .from = {here}}};
-    auto results = carry(both, {});
+    auto results = migrate_pages(both, {});
     BOOST_TEST((results.at(0).outcome == MoveOutcome::refused));
     BOOST_TEST((results.at(1).outcome == MoveOutcome::moved));
 }
@@ -240,7 +240,7 @@ namespace {
 // A mover and its readers, on a clock of their own: in each round of 20 ms a batch moves for 10, and readers wait in both
 // halves, `slowdown` times as long in the first.
 struct Rounds {
-    Pace pace;
+    MigrationThrottle throttle;
     uint64_t now_ns = kNsPerSecond;
     std::minstd_rand random{7};
 
@@ -248,17 +248,17 @@ struct Rounds {
         std::exponential_distribution<double> scatter(1.0 / 20'000);
         for (int round = 0; round < rounds; round++) {
             for (bool moving : {true, false}) {
-                if (moving) pace.begin_batch();
+                if (moving) throttle.begin_batch();
                 for (int i = 0; i < waits; i++) {
                     uint64_t begun_ns = now_ns;
                     now_ns += static_cast<uint64_t>((50'000 + scatter(random)) * (moving ? slowdown : 1));
-                    pace.reader_waited(kind, begun_ns, now_ns);
+                    throttle.reader_waited(kind, begun_ns, now_ns);
                     now_ns += kNsPerMs;
                 }
-                if (moving) pace.end_batch(now_ns);
+                if (moving) throttle.end_batch(now_ns);
                 now_ns += kNsPerMs;
             }
-            pace.judge(now_ns);
+            throttle.update(now_ns);
         }
     }
 };
@@ -266,11 +266,11 @@ struct Rounds {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(moves_take_a_twenty_fifth_of_the_time) {
-    Pace pace(256 * kMiB);
-    BOOST_TEST(pace.rest_ns(8 * kMiB, kNsPerMs) == 24 * kNsPerMs);  // less than the limit itself asks for
-    BOOST_TEST(pace.rest_ns(8 * kMiB, 80 * kNsPerMs) == 1920 * kNsPerMs);
-    BOOST_TEST(pace.rest_ns(8 * kMiB, kNsPerSecond) == 8 * kNsPerSecond);  // but never slower than 1 MiB/s
-    BOOST_TEST(Pace(0).rest_ns(8 * kMiB, kNsPerSecond) == 0u);
+    MigrationThrottle throttle(256 * kMiB);
+    BOOST_TEST(throttle.pause_ns(8 * kMiB, kNsPerMs) == 24 * kNsPerMs);  // less than the limit itself asks for
+    BOOST_TEST(throttle.pause_ns(8 * kMiB, 80 * kNsPerMs) == 1920 * kNsPerMs);
+    BOOST_TEST(throttle.pause_ns(8 * kMiB, kNsPerSecond) == 8 * kNsPerSecond);  // but never slower than 1 MiB/s
+    BOOST_TEST(MigrationThrottle(0).pause_ns(8 * kMiB, kNsPerSecond) == 0u);
     RateLimit limit(256 * kMiB);
     limit.spend(8 * kMiB, 0);
     limit.rest(1920 * kNsPerMs, 80 * kNsPerMs);
@@ -278,91 +278,91 @@ BOOST_AUTO_TEST_CASE(moves_take_a_twenty_fifth_of_the_time) {
 }
 
 BOOST_AUTO_TEST_CASE(a_batch_moves_what_the_pace_allows_in_a_part_of_a_second) {
-    BOOST_TEST(Pace(0).batch_bytes() == 8 * kMiB);
-    BOOST_TEST(Pace(kGiB).batch_bytes() == 8 * kMiB);
-    BOOST_TEST(Pace(64 * kMiB).batch_bytes() == 2 * kMiB);
-    BOOST_TEST(Pace(kMiB).batch_bytes() == 32 * kKiB);
+    BOOST_TEST(MigrationThrottle(0).batch_bytes() == 8 * kMiB);
+    BOOST_TEST(MigrationThrottle(kGiB).batch_bytes() == 8 * kMiB);
+    BOOST_TEST(MigrationThrottle(64 * kMiB).batch_bytes() == 2 * kMiB);
+    BOOST_TEST(MigrationThrottle(kMiB).batch_bytes() == 32 * kKiB);
 }
 
 BOOST_AUTO_TEST_CASE(moves_go_at_the_limit_while_readers_wait_no_longer_for_them) {
-    Rounds rounds{Pace(256 * kMiB)};
+    Rounds rounds{MigrationThrottle(256 * kMiB)};
     for (int i = 0; i < 100; i++) {
         rounds.pass(20, 1.0);
-        BOOST_TEST(rounds.pace.bytes_per_s() >= 128 * kMiB);  // chance may deceive it, not for long
+        BOOST_TEST(rounds.throttle.bytes_per_s() >= 128 * kMiB);  // chance may deceive it, not for long
     }
     rounds.pass(400, 1.02);
-    BOOST_TEST(rounds.pace.bytes_per_s() == 256 * kMiB);
-    BOOST_TEST(rounds.pace.slowdown() < 1.1);
+    BOOST_TEST(rounds.throttle.bytes_per_s() == 256 * kMiB);
+    BOOST_TEST(rounds.throttle.slowdown() < 1.1);
 }
 
 BOOST_AUTO_TEST_CASE(moves_slow_down_by_halves_while_readers_wait_longer_and_recover_by_steps) {
-    Rounds rounds{Pace(256 * kMiB)};
+    Rounds rounds{MigrationThrottle(256 * kMiB)};
     rounds.pass(20, 1.0);
-    std::vector<uint64_t> seen = {rounds.pace.bytes_per_s()};
+    std::vector<uint64_t> seen = {rounds.throttle.bytes_per_s()};
     while (seen.size() < 100) {
         rounds.pass(1, 2.0);
-        if (rounds.pace.bytes_per_s() != seen.back()) seen.push_back(rounds.pace.bytes_per_s());
-        if (seen.back() == 256 * kMiB / Pace::kSlowest) break;
+        if (rounds.throttle.bytes_per_s() != seen.back()) seen.push_back(rounds.throttle.bytes_per_s());
+        if (seen.back() == 256 * kMiB / MigrationThrottle::kSlowest) break;
     }
     BOOST_TEST(seen == (std::vector<uint64_t>{256 * kMiB, 128 * kMiB, 64 * kMiB, 32 * kMiB, 16 * kMiB}),
                boost::test_tools::per_element());
-    BOOST_TEST(rounds.pace.slowdown() > 1.5);
+    BOOST_TEST(rounds.throttle.slowdown() > 1.5);
     // Never less, however slow the readers are: a drain is to end.
     rounds.pass(200, 3.0);
-    BOOST_TEST(rounds.pace.bytes_per_s() == 16 * kMiB);
-    uint64_t before = rounds.pace.bytes_per_s();
+    BOOST_TEST(rounds.throttle.bytes_per_s() == 16 * kMiB);
+    uint64_t before = rounds.throttle.bytes_per_s();
     for (int i = 0; i < 400 && before < 256 * kMiB; i++) {
         rounds.pass(1, 1.0);
-        BOOST_TEST(rounds.pace.bytes_per_s() <= before + 8 * kMiB * 3);
-        before = rounds.pace.bytes_per_s();
+        BOOST_TEST(rounds.throttle.bytes_per_s() <= before + 8 * kMiB * 3);
+        before = rounds.throttle.bytes_per_s();
     }
     BOOST_TEST(before == 256 * kMiB);
 }
 
 BOOST_AUTO_TEST_CASE(waits_are_compared_with_waits_of_their_kind) {
-    Rounds rounds{Pace(256 * kMiB)};
+    Rounds rounds{MigrationThrottle(256 * kMiB)};
     rounds.pass(40, 1.0, WaitKind::minor);
     // A hundred times as long as the others, but as long without moves as with them.
     for (int i = 0; i < 2000; i++) {
-        if (i % 2 == 0) rounds.pace.begin_batch();
+        if (i % 2 == 0) rounds.throttle.begin_batch();
         uint64_t begun_ns = rounds.now_ns;
         rounds.now_ns += 5 * kNsPerMs;
-        rounds.pace.reader_waited(WaitKind::missing, begun_ns, rounds.now_ns++);
-        if (i % 2 == 0) rounds.pace.end_batch(rounds.now_ns++);
+        rounds.throttle.reader_waited(WaitKind::missing, begun_ns, rounds.now_ns++);
+        if (i % 2 == 0) rounds.throttle.end_batch(rounds.now_ns++);
         rounds.now_ns += kNsPerMs;
-        rounds.pace.judge(rounds.now_ns);
+        rounds.throttle.update(rounds.now_ns);
     }
-    BOOST_TEST(rounds.pace.bytes_per_s() == 256 * kMiB);
+    BOOST_TEST(rounds.throttle.bytes_per_s() == 256 * kMiB);
 }
 
 BOOST_AUTO_TEST_CASE(only_enough_waits_with_something_to_compare_them_with_say_anything) {
-    Pace pace(256 * kMiB);
+    MigrationThrottle throttle(256 * kMiB);
     uint64_t now_ns = kNsPerSecond;
     auto wait = [&](WaitKind kind, uint64_t long_ns) {
-        pace.reader_waited(kind, now_ns, now_ns + long_ns);
+        throttle.reader_waited(kind, now_ns, now_ns + long_ns);
         now_ns += long_ns + kNsPerMs;
     };
     for (int i = 0; i < 200; i++) wait(WaitKind::minor, 50'000);
-    pace.judge(now_ns);
-    pace.begin_batch();
+    throttle.update(now_ns);
+    throttle.begin_batch();
     // A kind that was never seen without moves.
     for (int i = 0; i < 200; i++) wait(WaitKind::hinted, kNsPerMs);
-    for (uint32_t i = 1; i < Pace::kEnough; i++) wait(WaitKind::minor, kNsPerMs);
-    pace.judge(now_ns += kNsPerSecond);
-    BOOST_TEST(pace.bytes_per_s() == 256 * kMiB);
-    BOOST_TEST(pace.slowdown() == 0.0);
+    for (uint32_t i = 1; i < MigrationThrottle::kEnough; i++) wait(WaitKind::minor, kNsPerMs);
+    throttle.update(now_ns += kNsPerSecond);
+    BOOST_TEST(throttle.bytes_per_s() == 256 * kMiB);
+    BOOST_TEST(throttle.slowdown() == 0.0);
     wait(WaitKind::minor, kNsPerMs);
-    pace.judge(now_ns += kNsPerSecond);
-    BOOST_TEST(pace.bytes_per_s() == 128 * kMiB);
-    BOOST_TEST(pace.slowdown() > 10.0);
+    throttle.update(now_ns += kNsPerSecond);
+    BOOST_TEST(throttle.bytes_per_s() == 128 * kMiB);
+    BOOST_TEST(throttle.slowdown() > 10.0);
 }
 
 BOOST_AUTO_TEST_CASE(without_a_limit_there_is_no_pace_and_a_new_limit_holds_at_once) {
-    Rounds free{Pace(0)};
+    Rounds free{MigrationThrottle(0)};
     free.pass(100, 4.0);
-    BOOST_TEST(free.pace.bytes_per_s() == 0u);
-    free.pace.set_limit(64 * kMiB);
-    BOOST_TEST(free.pace.bytes_per_s() == 64 * kMiB);
+    BOOST_TEST(free.throttle.bytes_per_s() == 0u);
+    free.throttle.set_limit(64 * kMiB);
+    BOOST_TEST(free.throttle.bytes_per_s() == 64 * kMiB);
 }
 
 BOOST_AUTO_TEST_CASE(a_mover_judges_what_its_readers_wait_for) {
@@ -371,9 +371,9 @@ BOOST_AUTO_TEST_CASE(a_mover_judges_what_its_readers_wait_for) {
     for (int i = 0; i < 64; i++) migrator.reader_waited(WaitKind::minor, monotonic_ns());
     migrator.move({.tag = 1, .range = {nullptr, kMiB, 4096}});
     told.wait_for(1);
-    BOOST_TEST(migrator.pace().bytes_per_s() == 64 * kMiB);
+    BOOST_TEST(migrator.throttle().bytes_per_s() == 64 * kMiB);
     migrator.set_limit(kMiB);
-    BOOST_TEST(migrator.pace().bytes_per_s() == kMiB);
+    BOOST_TEST(migrator.throttle().bytes_per_s() == kMiB);
 }
 
 BOOST_AUTO_TEST_CASE(a_preferred_node_holds_for_its_scope_and_a_missing_one_changes_nothing) {

@@ -116,9 +116,9 @@ BOOST_AUTO_TEST_CASE(every_source_that_is_not_offered_says_why) {
     BOOST_TEST(offers.size() == 6u);
     for (const SourceOffer& offer : offers) {
         BOOST_TEST_CONTEXT(offer.name) {
-            BOOST_TEST(offer.available == offer.why_not.empty());
-            BOOST_TEST(offer.why_not.find('\n') == std::string::npos);
-            BOOST_TEST(!offer.tells.empty());
+            BOOST_TEST(offer.available == offer.unavailable_reason.empty());
+            BOOST_TEST(offer.unavailable_reason.find('\n') == std::string::npos);
+            BOOST_TEST(!offer.record_fields.empty());
         }
     }
 }

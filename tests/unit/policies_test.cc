@@ -30,24 +30,24 @@ BOOST_TEST_GLOBAL_FIXTURE(NeedsBpf);
 // A trace and what it is played on.
 struct Stage {
     Trace trace;
-    Script script;
+    Workload workload;
     ReplayTiers tiers;
 
     explicit Stage(const std::string& name)
         : trace(*read_trace(build_folder() + "/traces/" + name + ".trace")) {
-        script = *make_script(trace);
-        tiers = plain_tiers(script.bytes / 2);
+        workload = *make_workload(trace);
+        tiers = plain_tiers(workload.bytes / 2);
     }
     ReplayResult play(const std::string& policy, std::vector<Knob> knobs = {}) const {
         auto object = read_object(build_folder() + "/policies/" + policy + ".bpf.o");
         if (!object) BOOST_FAIL(object.error().text());
-        auto result = replay_policy(script, tiers, *object, knobs);
+        auto result = replay_policy(workload, tiers, *object, knobs);
         if (!result) BOOST_FAIL(result.error().text());
         BOOST_TEST(result->faults == 0u);
-        BOOST_TEST(result->all.touches == script.order.size());
+        BOOST_TEST(result->all.touches == workload.order.size());
         return *result;
     }
-    ReplayResult measure(Measured which) const { return *replay_measure(script, tiers, which); }
+    ReplayResult measure(Reference which) const { return *replay_reference(workload, tiers, which); }
 };
 
 uint64_t stall_of(const ReplayResult& result, const std::string& model) {
@@ -60,13 +60,13 @@ uint64_t stall_of(const ReplayResult& result, const std::string& model) {
 
 BOOST_AUTO_TEST_CASE(fifo_forgets_first_what_came_first) {
     Stage stage("moe");
-    BOOST_TEST(stage.play("fifo").all.hit_ratio() < stage.measure(Measured::lru).all.hit_ratio());
+    BOOST_TEST(stage.play("fifo").all.hit_ratio() < stage.measure(Reference::lru).all.hit_ratio());
 }
 
 BOOST_AUTO_TEST_CASE(lru_serves_models_that_take_turns) {
     Stage stage("turns");
     double lru = stage.play("lru").all.hit_ratio();
-    BOOST_TEST(lru >= 0.95 * stage.measure(Measured::optimum).all.hit_ratio());
+    BOOST_TEST(lru >= 0.95 * stage.measure(Reference::belady).all.hit_ratio());
     BOOST_TEST(lru > stage.play("sweep").all.hit_ratio());
 }
 
@@ -78,10 +78,10 @@ BOOST_AUTO_TEST_CASE(lru_sees_more_for_watching) {
 BOOST_AUTO_TEST_CASE(sweep_comes_close_to_the_optimum_on_dense_models) {
     Stage stage("dense");
     for (uint64_t percent : {25, 50, 75, 90}) {
-        stage.tiers = plain_tiers(stage.script.bytes / 100 * percent);
-        double optimum = stage.measure(Measured::optimum).all.hit_ratio();
+        stage.tiers = plain_tiers(stage.workload.bytes / 100 * percent);
+        double belady = stage.measure(Reference::belady).all.hit_ratio();
         double sweep = stage.play("sweep").all.hit_ratio();
-        BOOST_TEST(sweep >= 0.95 * optimum, "at " << percent << " %: " << sweep << " of " << optimum);
+        BOOST_TEST(sweep >= 0.95 * belady, "at " << percent << " %: " << sweep << " of " << belady);
     }
 }
 
@@ -94,7 +94,7 @@ BOOST_AUTO_TEST_CASE(experts_is_ahead_of_lru_on_mixtures) {
     Stage stage("moe");
     double experts = stage.play("experts").all.hit_ratio();
     BOOST_TEST(experts >
-               stage.measure(Measured::lru).all.hit_ratio() + 0.02);  // though that sees every touch
+               stage.measure(Reference::lru).all.hit_ratio() + 0.02);  // though that sees every touch
     BOOST_TEST(experts > stage.play("lru").all.hit_ratio() + 0.05);
 }
 
@@ -118,13 +118,13 @@ BOOST_AUTO_TEST_CASE(hotness_brings_what_is_used_most_into_the_fastest_tier) {
         "[[tier]]\ncapacity = \"25%\"\nlatency_ns = 90\nbandwidth_per_s = \"100GiB\"\n"
         "[[tier]]\nkind = \"cxl\"\ncapacity = \"100%\"\nlatency_ns = 250\nbandwidth_per_s = \"20GiB\"\n"
         "[engine]\nsample_every = 4\n",
-        "two tiers", stage.script.bytes);
+        "two tiers", stage.workload.bytes);
     ReplayResult moved = stage.play("hotness"), still = stage.play("hotness", {{"moves", "0"}});
     BOOST_TEST(moved.all.fast_ratio() > still.all.fast_ratio() + 0.04);
     BOOST_TEST(moved.all.stall_ns < still.all.stall_ns);
     BOOST_TEST(still.moves == 0u);
     // Extents at the edge don't travel for ever: of the moves, each extent has few.
-    BOOST_TEST(moved.moves < 3 * stage.script.extents);
+    BOOST_TEST(moved.moves < 3 * stage.workload.extents);
 }
 
 BOOST_AUTO_TEST_CASE(fair_keeps_a_small_tenants_memory_from_a_batch_job) {

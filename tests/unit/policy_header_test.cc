@@ -107,15 +107,15 @@ BOOST_AUTO_TEST_CASE(walks_meet_each_extent_once_and_may_be_left_at_any_place) {
     }
     tables->tiers()[1] = {.capacity_bytes = 1000, .used_bytes = 250};
     BOOST_TEST(object->run(Hook::epoch, {}, answer).verdict == 0);
-    auto marks = object->marks();
-    BOOST_TEST(marks[0].word[0] == 2u);                         // 13 and 23
-    BOOST_TEST(marks[1].word[0] == 1u);                         // 13
-    BOOST_TEST(marks[2].word[0] == 8u);                         // even ones from 10 to 24
-    BOOST_TEST(marks[0].word[1] == 13u);                        // returned from inside
-    BOOST_TEST(marks[1].word[1] == static_cast<uint32_t>(-1));  // walked to the end
-    BOOST_TEST(marks[3].word[0] == 3 * (2u + 3u + 5u));         // an empty range, continue, break, nested
-    BOOST_TEST(marks[2].word[1] == 250u);
-    BOOST_TEST(marks[3].word[1] == 1000u);  // a tier that is not there is full
+    auto ctxs = object->ctxs();
+    BOOST_TEST(ctxs[0].user[0] == 2u);                         // 13 and 23
+    BOOST_TEST(ctxs[1].user[0] == 1u);                         // 13
+    BOOST_TEST(ctxs[2].user[0] == 8u);                         // even ones from 10 to 24
+    BOOST_TEST(ctxs[0].user[1] == 13u);                        // returned from inside
+    BOOST_TEST(ctxs[1].user[1] == static_cast<uint32_t>(-1));  // walked to the end
+    BOOST_TEST(ctxs[3].user[0] == 3 * (2u + 3u + 5u));         // an empty range, continue, break, nested
+    BOOST_TEST(ctxs[2].user[1] == 250u);
+    BOOST_TEST(ctxs[3].user[1] == 1000u);  // a tier that is not there is full
 }
 
 BOOST_AUTO_TEST_CASE(lines_of_the_log_are_cut_and_those_beyond_the_most_are_dropped) {

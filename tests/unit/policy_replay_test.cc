@@ -46,28 +46,28 @@ std::string refusal(std::string_view toml) {
 
 BOOST_AUTO_TEST_CASE(a_cycle_larger_than_memory_defeats_lru_and_not_the_optimum) {
     Trace trace = passes(10, 100);
-    auto script = make_script(trace);
-    auto lru = replay_measure(*script, room_for(8), Measured::lru);
-    auto optimum = replay_measure(*script, room_for(8), Measured::optimum);
+    auto workload = make_workload(trace);
+    auto lru = replay_reference(*workload, room_for(8), Reference::lru);
+    auto belady = replay_reference(*workload, room_for(8), Reference::belady);
     BOOST_TEST(lru->all.found == 0u);
     // Of each pass's ten, the optimum misses 10 - 7 - 1 in the long run: one place is always passing through.
-    BOOST_TEST(optimum->all.hit_ratio() > 0.75);
-    BOOST_TEST(optimum->all.hit_ratio() < 0.80);
+    BOOST_TEST(belady->all.hit_ratio() > 0.75);
+    BOOST_TEST(belady->all.hit_ratio() < 0.80);
 }
 
 BOOST_AUTO_TEST_CASE(the_optimum_keeps_what_is_wanted_soonest) {
     Trace trace = touches_of(3, {0, 1, 2, 0, 1, 0, 1, 2});
-    auto script = make_script(trace);
-    auto optimum = replay_measure(*script, room_for(2), Measured::optimum);
+    auto workload = make_workload(trace);
+    auto belady = replay_reference(*workload, room_for(2), Reference::belady);
     // 0 and 1 are read, 2 has to take a place (1's, whose next touch is later than 0's), 1 takes it back, then 2.
-    BOOST_TEST(optimum->all.reads == 5u);
+    BOOST_TEST(belady->all.reads == 5u);
 }
 
 BOOST_AUTO_TEST_CASE(what_fits_is_read_once) {
     Trace trace = passes(10, 5);
-    auto script = make_script(trace);
+    auto workload = make_workload(trace);
     for (const char* name : {"lru", "sweep", "auto"}) {
-        auto result = replay_builtin(*script, room_for(10), name);
+        auto result = replay_builtin(*workload, room_for(10), name);
         BOOST_TEST(result->all.reads == 10u);
         BOOST_TEST(result->evictions == 0u);
     }
@@ -75,9 +75,9 @@ BOOST_AUTO_TEST_CASE(what_fits_is_read_once) {
 
 BOOST_AUTO_TEST_CASE(a_replay_gives_the_same_twice) {
     Trace trace = passes(40, 20);
-    auto script = make_script(trace);
-    auto one = replay_builtin(*script, room_for(20), "auto");
-    auto other = replay_builtin(*script, room_for(20), "auto");
+    auto workload = make_workload(trace);
+    auto one = replay_builtin(*workload, room_for(20), "auto");
+    auto other = replay_builtin(*workload, room_for(20), "auto");
     BOOST_TEST(one->total_ns == other->total_ns);
     BOOST_TEST(one->bytes_read == other->bytes_read);
     BOOST_TEST(one->all.stall_ns == other->all.stall_ns);
@@ -85,10 +85,10 @@ BOOST_AUTO_TEST_CASE(a_replay_gives_the_same_twice) {
 
 BOOST_AUTO_TEST_CASE(time_is_computing_and_waiting) {
     Trace trace = passes(4, 2);
-    auto script = make_script(trace);
+    auto workload = make_workload(trace);
     ReplayTiers tiers = room_for(4);
     tiers.disk = {.bandwidth_bytes_per_s = 2 * kMiB * 1000, .latency_ns = 500'000, .depth = 16};
-    auto result = replay_measure(*script, tiers, Measured::lru);
+    auto result = replay_reference(*workload, tiers, Reference::lru);
     // Four reads of a millisecond and a half; eight times a millisecond of computing.
     BOOST_TEST(result->all.stall_ns == 6'000'000u);
     BOOST_TEST(result->total_ns == 14'000'000u);
@@ -99,8 +99,8 @@ BOOST_AUTO_TEST_CASE(waiting_that_was_recorded_is_not_taken_for_computing) {
     trace.events.push_back({10 * kNsPerMs, 0, 0, Kind::missing});
     trace.events.push_back({30 * kNsPerMs, 0, 0, Kind::filled});
     trace.events.push_back({31 * kNsPerMs, 0, 1, Kind::missing});
-    auto script = make_script(trace);
-    BOOST_TEST(script->readers[0].touches[1].think_ns == kNsPerMs);
+    auto workload = make_workload(trace);
+    BOOST_TEST(workload->readers[0].touches[1].think_ns == kNsPerMs);
 }
 
 BOOST_AUTO_TEST_CASE(readers_of_two_models_wait_for_themselves_alone) {
@@ -109,9 +109,9 @@ BOOST_AUTO_TEST_CASE(readers_of_two_models_wait_for_themselves_alone) {
     trace.models[1].name = "b.gguf";
     trace.events.insert(trace.events.begin() + 1, {0, 1, 1, Kind::open});
     trace.events.push_back({5 * kNsPerMs, 1, 0, Kind::minor});
-    auto script = make_script(trace);
-    BOOST_REQUIRE(script->models.size() == 2u);
-    auto result = replay_measure(*script, room_for(4), Measured::lru);
+    auto workload = make_workload(trace);
+    BOOST_REQUIRE(workload->models.size() == 2u);
+    auto result = replay_reference(*workload, room_for(4), Reference::lru);
     BOOST_TEST(result->models[0].counts.touches == 2u);
     BOOST_TEST(result->models[1].counts.touches == 1u);
 }
@@ -122,17 +122,17 @@ BOOST_AUTO_TEST_CASE(a_model_that_is_opened_again_finds_what_it_left) {
     trace.models.push_back(trace.models[0]);
     trace.events.push_back({50 * kNsPerMs, 7, 1, Kind::open});
     trace.events.push_back({51 * kNsPerMs, 7, 0, Kind::minor});
-    auto script = make_script(trace);
-    BOOST_TEST(script->extents == 2u);
-    auto result = replay_builtin(*script, room_for(2), "lru");
+    auto workload = make_workload(trace);
+    BOOST_TEST(workload->extents == 2u);
+    auto result = replay_builtin(*workload, room_for(2), "lru");
     BOOST_TEST(result->all.reads == 2u);
     BOOST_TEST(result->all.touches == 3u);
 }
 
 BOOST_AUTO_TEST_CASE(an_extent_larger_than_every_tier_is_refused) {
     Trace trace = passes(2, 1);
-    auto script = make_script(trace);
-    BOOST_TEST(!replay_measure(*script, plain_tiers(kMiB), Measured::lru));
+    auto workload = make_workload(trace);
+    BOOST_TEST(!replay_reference(*workload, plain_tiers(kMiB), Reference::lru));
 }
 
 BOOST_AUTO_TEST_CASE(tiers_are_read_and_ranked_by_latency) {

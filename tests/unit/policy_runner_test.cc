@@ -87,7 +87,7 @@ class Staged {
             decided_.insert(decided_.end(), reply.decisions.begin(), reply.decisions.end());
         return decided_;
     }
-    std::span<tierd_mark> marks() { return object_->marks().first(kRows); }
+    std::span<tierd_extent_ctx> ctxs() { return object_->ctxs().first(kRows); }
 
   private:
     void set_up() {
@@ -176,7 +176,7 @@ BOOST_AUTO_TEST_CASE(replies_come_in_the_order_of_the_calls_and_are_announced) {
         BOOST_TEST(replies[i].decisions[0].extent == i);
     }
     BOOST_TEST(announced > 0);
-    BOOST_TEST(runner->objection() == "");
+    BOOST_TEST(runner->exit_reason() == "");
 }
 
 BOOST_AUTO_TEST_CASE(both_runners_give_the_same_replies) {
@@ -212,10 +212,10 @@ BOOST_AUTO_TEST_CASE(every_policy_that_ships_decides_alike_in_a_replay_and_on_th
         }
         BOOST_TEST(comes_true([&] { return served.decided().size() >= replayed.decided().size(); }), name);
         BOOST_TEST(std::ranges::equal(replayed.decided(), served.decided(), same), name);
-        BOOST_TEST(std::ranges::equal(replayed.marks(), served.marks(),
-                                      [](const tierd_mark& one, const tierd_mark& other) {
-                                          return one.worth == other.worth && one.word[0] == other.word[0] &&
-                                                 one.word[1] == other.word[1];
+        BOOST_TEST(std::ranges::equal(replayed.ctxs(), served.ctxs(),
+                                      [](const tierd_extent_ctx& one, const tierd_extent_ctx& other) {
+                                          return one.score == other.score && one.user[0] == other.user[0] &&
+                                                 one.user[1] == other.user[1];
                                       }),
                    name);
         std::cout << name << ": " << replayed.decided().size() << " decisions\n";
@@ -227,7 +227,7 @@ BOOST_AUTO_TEST_CASE(every_policy_that_ships_decides_alike_in_a_replay_and_on_th
 BOOST_AUTO_TEST_CASE(a_program_that_loops_is_objected_to_while_it_runs_and_holds_nobody_up) {
     auto runner = run_on_thread(loaded("loops_long"), [] {});
     runner->post({.hook = Hook::epoch});
-    BOOST_TEST(comes_true([&] { return !runner->objection().empty(); }));
+    BOOST_TEST(comes_true([&] { return !runner->exit_reason().empty(); }));
     for (int i = 0; i < 2000; i++) runner->post(fault_of(1));
     BOOST_TEST(runner->stats().calls_dropped > 0u);
     BOOST_TEST(runner->post({.hook = Hook::model_close}));  // news of models is never dropped
@@ -237,9 +237,9 @@ BOOST_AUTO_TEST_CASE(a_program_that_loops_is_objected_to_while_it_runs_and_holds
 BOOST_AUTO_TEST_CASE(failing_time_after_time_is_an_objection_once_is_not) {
     auto runner = run_at_once(loaded("faulty"));
     for (int i = 0; i < 15; i++) runner->post(fault_of(1));
-    BOOST_TEST(runner->objection() == "");
+    BOOST_TEST(runner->exit_reason() == "");
     runner->post(fault_of(1));
-    BOOST_TEST(runner->objection().find("tierd/fault returned -1") == 0u, runner->objection());
+    BOOST_TEST(runner->exit_reason().find("tierd/fault returned -1") == 0u, runner->exit_reason());
     BOOST_TEST(runner->stats().hooks[static_cast<size_t>(Hook::fault)].faults == 16u);
 }
 

@@ -34,7 +34,7 @@ struct Counters {
     uint64_t bad_victims = 0;    // named, but pinned or not resident
     uint64_t fresh_victims = 0;  // named, although one of the last two touched
     uint64_t watched = 0;        // asked for
-    uint64_t guesses = 0;        // asked for
+    uint64_t speculative = 0;        // asked for
     uint64_t wasted = 0;         // read ahead and evicted untouched
     uint64_t most_asked = 0;     // the longest list of read-ahead
     uint64_t stuck = 0;          // times that demand had no memory and none was coming
@@ -80,7 +80,7 @@ class CountedPolicy final : public Policy {
     void count(const PolicyDecisions& out) {
         counters_.most_asked = std::max<uint64_t>(counters_.most_asked, out.read_ahead.size());
         counters_.watched += out.watch.size();
-        counters_.guesses += out.guesses.size();
+        counters_.speculative += out.speculative.size();
     }
     Policy& policy_;
     Counters& counters_;

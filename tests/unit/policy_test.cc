@@ -268,14 +268,14 @@ Touches succession_tokens(const Moe& moe, int count, double follow) {
 }
 
 // Serves with the built-in policy, and with one that is told to forget its guesses.
-struct NoGuesses final : Policy {
+struct NoSpeculation final : Policy {
     std::unique_ptr<Policy> inner = make_builtin_policy("auto");
     std::string_view name() const override { return "auto without guesses"; }
     void model_open(const PolicyView& v, const PolicyModel& m) override { inner->model_open(v, m); }
     void model_close(const PolicyView& v, uint32_t m) override { inner->model_close(v, m); }
     void fault(const PolicyView& v, ExtentId e, Touch t, PolicyDecisions& out) override {
         inner->fault(v, e, t, out);
-        out.guesses.clear();
+        out.speculative.clear();
     }
     void filled(const PolicyView& v, ExtentId e) override { inner->filled(v, e); }
     void evicted(const PolicyView& v, ExtentId e) override { inner->evicted(v, e); }
@@ -309,13 +309,13 @@ BOOST_AUTO_TEST_CASE(experts_are_watched_only_where_some_are_soon_to_go) {
 BOOST_AUTO_TEST_CASE(experts_that_follow_others_are_read_while_the_layer_before_computes) {
     Moe moe{.dense = 16};
     Touches trace = succession_tokens(moe, 600, 0.95);
-    AdaptivePolicy guessing(AdaptivePolicy::Choice::by_score);
-    NoGuesses silent;
-    Counters with = serve_mixture(guessing, moe, trace);
+    AdaptivePolicy predicting(AdaptivePolicy::Choice::by_score);
+    NoSpeculation silent;
+    Counters with = serve_mixture(predicting, moe, trace);
     Counters without = serve_mixture(silent, moe, trace);
     BOOST_TEST_MESSAGE("succession: waited " << with.wait_ticks << " ticks with guesses, "
                                              << without.wait_ticks << " without; fills " << with.fills
-                                             << " and " << without.fills << ", guessed " << with.guesses
+                                             << " and " << without.fills << ", guessed " << with.speculative
                                              << ", in vain " << with.wasted);
     BOOST_TEST(with.wait_ticks * 10 < without.wait_ticks * 7);
     BOOST_TEST(with.fills * 100 < without.fills * 110);
@@ -325,13 +325,13 @@ BOOST_AUTO_TEST_CASE(where_experts_follow_by_chance_nothing_is_guessed) {
     for (double follow : {0.0, 0.2}) {
         Moe moe{.dense = 16};
         Touches trace = succession_tokens(moe, 600, follow);
-        AdaptivePolicy guessing(AdaptivePolicy::Choice::by_score);
-        NoGuesses silent;
-        Counters with = serve_mixture(guessing, moe, trace);
+        AdaptivePolicy predicting(AdaptivePolicy::Choice::by_score);
+        NoSpeculation silent;
+        Counters with = serve_mixture(predicting, moe, trace);
         Counters without = serve_mixture(silent, moe, trace);
-        BOOST_TEST_MESSAGE("chance: guessed " << with.guesses << ", fills " << with.fills << " and "
+        BOOST_TEST_MESSAGE("chance: guessed " << with.speculative << ", fills " << with.fills << " and "
                                               << without.fills);
-        BOOST_TEST(with.guesses * 50 < with.fills);
+        BOOST_TEST(with.speculative * 50 < with.fills);
         BOOST_TEST(with.fills * 100 <= without.fills * 102);
         BOOST_TEST(with.wait_ticks * 100 <= without.wait_ticks * 102);
     }
@@ -341,9 +341,9 @@ BOOST_AUTO_TEST_CASE(guessing_ends_when_the_succession_does) {
     Moe moe{.dense = 16};
     Touches trace = succession_tokens(moe, 400, 0.95);
     AdaptivePolicy policy(AdaptivePolicy::Choice::by_score);
-    BOOST_TEST(serve_mixture(policy, moe, trace).guesses > 1000u);
+    BOOST_TEST(serve_mixture(policy, moe, trace).speculative > 1000u);
     Touches chance = succession_tokens(moe, 400, 0);
-    uint64_t guesses_of_both = serve_mixture(policy, moe, chance).guesses;  // the model is opened anew
+    uint64_t guesses_of_both = serve_mixture(policy, moe, chance).speculative;  // the model is opened anew
     BOOST_TEST(guesses_of_both * 50 < chance.size());
     Touches changed = trace;
     changed.insert(changed.end(), chance.begin(), chance.end());
@@ -351,7 +351,7 @@ BOOST_AUTO_TEST_CASE(guessing_ends_when_the_succession_does) {
     AdaptivePolicy first(AdaptivePolicy::Choice::by_score);
     Counters whole = serve_mixture(other, moe, changed);
     Counters part = serve_mixture(first, moe, trace);
-    BOOST_TEST(whole.guesses - part.guesses < part.guesses / 4);
+    BOOST_TEST(whole.speculative - part.speculative < part.speculative / 4);
 }
 
 BOOST_AUTO_TEST_CASE(experts_that_become_popular_later_take_the_place_of_those_that_were) {

@@ -100,8 +100,8 @@ struct Rules : BpfScene {
         now_ns += kSecond / 10;
         run(Hook::epoch, {});
     }
-    uint64_t worth(uint32_t extent) { return object->marks()[extent].worth; }
-    uint64_t eviction_class(uint32_t extent) { return worth(extent) >> 60; }
+    uint64_t score(uint32_t extent) { return object->ctxs()[extent].score; }
+    uint64_t eviction_class(uint32_t extent) { return score(extent) >> 60; }
     std::vector<uint32_t> of_class(uint64_t wanted) {
         std::vector<uint32_t> found;
         for (uint32_t i = 0; i < rows; i++)
@@ -111,7 +111,7 @@ struct Rules : BpfScene {
     std::vector<uint32_t> held() {
         std::vector<uint32_t> found;
         for (uint32_t i = 0; i < rows; i++)
-            if (worth(i) == TIERD_HOLD) found.push_back(i);
+            if (score(i) == TIERD_HOLD) found.push_back(i);
         return found;
     }
     std::vector<uint32_t> proposed(uint32_t kind) {
@@ -162,14 +162,14 @@ BOOST_AUTO_TEST_CASE(without_rules_what_was_touched_last_is_worth_most) {
         now_ns += kSecond;
         touch(extent);
     }
-    BOOST_TEST(worth(3) < worth(1));
-    BOOST_TEST(worth(1) < worth(2));
+    BOOST_TEST(score(3) < score(1));
+    BOOST_TEST(score(1) < score(2));
     epoch();
-    BOOST_TEST(worth(3) < worth(1));
-    BOOST_TEST(worth(1) < worth(2));
+    BOOST_TEST(score(3) < score(1));
+    BOOST_TEST(score(1) < score(2));
     now_ns += kSecond;
     touch(3);
-    BOOST_TEST(worth(3) > worth(2));
+    BOOST_TEST(score(3) > score(2));
 }
 
 BOOST_AUTO_TEST_CASE(the_shipped_object_and_an_empty_file_of_rules_are_the_same) {
@@ -216,9 +216,9 @@ BOOST_AUTO_TEST_CASE(classes_go_before_time) {
         now_ns += kSecond;
         touch(extent);
     }
-    BOOST_TEST(worth(3) < worth(1));
-    BOOST_TEST(worth(1) < worth(2));
-    BOOST_TEST(worth(2) < TIERD_HOLD);
+    BOOST_TEST(score(3) < score(1));
+    BOOST_TEST(score(1) < score(2));
+    BOOST_TEST(score(2) < TIERD_HOLD);
 }
 
 BOOST_AUTO_TEST_CASE(a_pin_holds_while_its_condition_does) {
@@ -325,7 +325,7 @@ BOOST_AUTO_TEST_CASE(what_was_read_ahead_counts_from_its_arrival_until_it_is_tou
     now_ns += kSecond;
     arrives(11);
     epoch();
-    BOOST_TEST(worth(11) > worth(10));
+    BOOST_TEST(score(11) > score(10));
 }
 
 BOOST_AUTO_TEST_CASE(an_extent_moves_to_the_tier_that_its_rule_prefers) {
@@ -378,7 +378,7 @@ BOOST_AUTO_TEST_CASE(a_large_table_is_looked_at_in_several_epochs) {
     uint32_t last = rows - 1;
     epoch();
     BOOST_TEST(eviction_class(10000) == uint64_t{TIERD_EVICT_LAST});
-    BOOST_TEST(worth(last) == 0u);
+    BOOST_TEST(score(last) == 0u);
     epoch();
     epoch();
     BOOST_TEST(eviction_class(last) == uint64_t{TIERD_EVICT_LAST});

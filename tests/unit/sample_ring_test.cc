@@ -29,7 +29,7 @@ std::shared_ptr<const SampledFile> file_of(uint64_t bytes) {
 }
 
 std::shared_ptr<const AddressMap> map_of(uint64_t address, uint64_t bytes) {
-    AddressBook book;
+    MappingHistory book;
     book.add(static_cast<uint32_t>(::getpid()),
              {.address = address, .length_bytes = bytes, .file = file_of(bytes)});
     return book.publish(monotonic_ns());

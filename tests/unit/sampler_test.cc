@@ -54,7 +54,7 @@ BOOST_AUTO_TEST_CASE(samples_are_delivered_by_extent_once_a_map_is_young_enough)
     file->number = 7;
     file->name = "model";
     file->layout = ExtentLayout::even(16 * kExtent, kExtent);
-    AddressBook book;
+    MappingHistory book;
     book.add(static_cast<uint32_t>(::getpid()),
              {.address = pages.address(), .length_bytes = 16 * kExtent, .file = file});
     PerfSourceConfig config = page_faults(64 * kKiB);
@@ -83,7 +83,7 @@ BOOST_AUTO_TEST_CASE(samples_of_a_session_that_has_ended_are_counted_and_dropped
     Pages pages(kExtent);
     auto file = std::make_shared<SampledFile>();
     file->layout = ExtentLayout::even(kExtent, kExtent);
-    AddressBook book;
+    MappingHistory book;
     auto pid = static_cast<uint32_t>(::getpid());
     book.add(pid, {.address = pages.address(), .length_bytes = kExtent, .file = file});
     book.end_process(pid, monotonic_ns());

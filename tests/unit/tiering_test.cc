@@ -38,9 +38,9 @@ struct World {
         rows.push_back(row);
         return static_cast<ExtentId>(rows.size() - 1);
     }
-    std::vector<ProposedMove> plan(size_t room = 64) {
+    std::vector<ProposedMove> plan(size_t capacity = 64) {
         out.clear();
-        planner.plan({.extents = rows, .dram = {}, .now_ns = now_ns, .tiers = tiers}, out, room);
+        planner.plan({.extents = rows, .dram = {}, .now_ns = now_ns, .tiers = tiers}, out, capacity);
         return out.moves;
     }
     void carry_out() {

@@ -1,4 +1,4 @@
-// script.h - a trace as a replay plays it: who touches what, and how long each computes between.
+// workload.h - a trace as a replay plays it: who touches what, and how long each computes between.
 //
 // Owns:      the rows that the trace's models take, and for each opening of a model its touches.
 // Invariant: a model that is opened again has the rows that it had; its openings do not overlap.
@@ -17,12 +17,12 @@
 
 namespace tierd {
 
-struct ScriptTouch {
+struct WorkloadTouch {
     uint64_t think_ns = 0;  // computing since the touch before was served
     uint32_t index = 0;
 };
 
-struct ScriptModel {
+struct WorkloadModel {
     const TraceModel* facts = nullptr;  // in the trace, which must outlive the script
     uint32_t first_extent = 0;
     uint32_t extent_count = 0;
@@ -31,21 +31,21 @@ struct ScriptModel {
 };
 
 // One opening of a model.
-struct ScriptReader {
+struct WorkloadReader {
     uint32_t model = 0;  // in Script::models
     uint64_t open_ns = 0;
-    std::vector<ScriptTouch> touches;
+    std::vector<WorkloadTouch> touches;
 };
 
-struct Script {
-    std::vector<ScriptModel> models;
-    std::vector<ScriptReader> readers;  // by open_ns
+struct Workload {
+    std::vector<WorkloadModel> models;
+    std::vector<WorkloadReader> readers;  // by open_ns
     std::vector<uint32_t> order;        // rows in the order of all touches in the trace
     uint32_t extents = 0;
     uint64_t bytes = 0;  // of all models
     bool complete = false;
 };
 
-Result<Script> make_script(const Trace& trace);
+Result<Workload> make_workload(const Trace& trace);
 
 }  // namespace tierd

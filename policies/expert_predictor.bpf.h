@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * succession.bpf.h - which expert follows which from one layer to the next, learned from touches.
+ * expert_predictor.bpf.h - which expert follows which from one layer to the next, learned from touches.
  *
  * Owns:      the map of successors, and which experts were touched in the layer before and in this one.
  * Invariant: what is foretold came more often than not, by `sure` at least.
@@ -70,7 +70,7 @@ __noinline int learn(__u32 after, __u32 sure)
 }
 
 /* An expert was touched. Returns the one that follows it in the layer after, or TIERD_NO_EXTENT where nothing is sure. */
-TIERD_INLINE __u32 succession(const struct tierd_extent *row, __u32 extent, __u32 sure)
+TIERD_INLINE __u32 predictor(const struct tierd_extent *row, __u32 extent, __u32 sure)
 {
 	struct successor *next;
 

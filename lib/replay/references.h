@@ -1,4 +1,4 @@
-// measures.h - what policies are compared with in a replay.
+// references.h - what policies are compared with in a replay.
 //
 // Owns:      the worth of each extent.
 // Invariant: the extent worth least goes first, among all that are resident.
@@ -11,15 +11,15 @@
 #include <memory>
 
 #include "lib/policy/policy.h"
-#include "lib/replay/script.h"
+#include "lib/replay/workload.h"
 
 namespace tierd {
 
 // The least recently touched goes first.
-std::unique_ptr<Policy> make_lru_measure(const Script& script);
+std::unique_ptr<Policy> make_reference_lru(const Workload& workload);
 
 // The clairvoyant optimum (Belady): the one wanted furthest in the future goes first. Nobody needs fewer reads when all
 // extents are of one size and one reader touches them; with several sizes or readers somebody might, by little.
-std::unique_ptr<Policy> make_optimum(const Script& script);
+std::unique_ptr<Policy> make_belady(const Workload& workload);
 
 }  // namespace tierd

@@ -1,4 +1,4 @@
-#include "lib/replay/script.h"
+#include "lib/replay/workload.h"
 
 #include <algorithm>
 #include <map>
@@ -17,11 +17,11 @@ struct Slot {
     uint32_t awaited = UINT32_MAX;  // the index of the last miss, until its fill is seen
 };
 
-class Maker {
+class WorkloadBuilder {
   public:
-    explicit Maker(const Trace& trace) : trace_(trace) { script_.complete = trace.complete; }
+    explicit WorkloadBuilder(const Trace& trace) : trace_(trace) { script_.complete = trace.complete; }
 
-    Result<Script> run() {
+    Result<Workload> run() {
         for (const TraceEvent& event : trace_.events)
             if (!take(event))
                 return fail(Code::no_space, "replay the trace: its models have too many extents");
@@ -43,7 +43,7 @@ class Maker {
         auto [known, is_new] = models_.try_emplace({facts.name, facts.extent_count()},
                                                    static_cast<uint32_t>(script_.models.size()));
         if (is_new) {
-            ScriptModel model{&facts, script_.extents, facts.extent_count(), 0, facts.order};
+            WorkloadModel model{&facts, script_.extents, facts.extent_count(), 0, facts.order};
             for (const TraceRun& run : facts.runs) model.bytes += uint64_t{run.count} * run.bytes;
             if (model.extent_count > kMaxTraceExtents - script_.extents) return false;
             if (script_.models.size() >= TIERD_MAX_MODELS) return false;
@@ -78,15 +78,15 @@ class Maker {
     }
 
     const Trace& trace_;
-    Script script_;
+    Workload script_;
     std::map<std::pair<std::string, uint32_t>, uint32_t> models_;
     std::unordered_map<uint32_t, Slot> slots_;
 };
 
 }  // namespace
 
-Result<Script> make_script(const Trace& trace) {
-    return Maker(trace).run();
+Result<Workload> make_workload(const Trace& trace) {
+    return WorkloadBuilder(trace).run();
 }
 
 }  // namespace tierd

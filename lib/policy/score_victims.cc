@@ -1,4 +1,4 @@
-#include "lib/policy/worth_victims.h"
+#include "lib/policy/score_victims.h"
 
 #include <algorithm>
 #include <utility>
@@ -19,22 +19,22 @@ constexpr uint64_t kPause = 20;   // scans' lengths between two
 
 // What a batch holds ages: the worth of what was touched may come later than the news of the touch, and what rose is passed
 // over. So before demand takes what is to be held, the table is looked at again.
-void WorthVictims::name(const PolicyView& view, std::span<const tierd_mark> marks, Need need,
+void ScoreVictims::name(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs, Need need,
                         std::vector<ExtentId>& out) {
     const size_t before = out.size();
     uint64_t below = need.for_demand ? TIERD_HOLD : need.below;
     if (view.now_ns >= stale_at_ns_ || changed_.size() >= kMaxChanged)
-        scan(view, marks);
+        scan(view, ctxs);
     else
-        add_changed(view, marks);
-    uint64_t named = take(view, marks, need.bytes, below, out);
+        add_changed(view, ctxs);
+    uint64_t named = take(view, ctxs, need.bytes, below, out);
     bool may_scan = need.for_demand || (next_ == batch_.size() && view.now_ns >= again_at_ns_);
     if (named >= need.bytes || !may_scan) return;
-    scan(view, marks);
+    scan(view, ctxs);
     std::vector<ExtentId> known(out.begin() + static_cast<std::ptrdiff_t>(before), out.end());
     std::ranges::sort(known);
     std::erase_if(batch_, [&](const Candidate& c) { return std::ranges::binary_search(known, c.extent); });
-    named += take(view, marks, need.bytes - named, below, out);
+    named += take(view, ctxs, need.bytes - named, below, out);
     if (!need.for_demand || named >= need.bytes) return;
     for (; next_ < batch_.size() && named < need.bytes; next_++) {
         out.push_back(batch_[next_].extent);
@@ -42,18 +42,18 @@ void WorthVictims::name(const PolicyView& view, std::span<const tierd_mark> mark
     }
 }
 
-void WorthVictims::changed(ExtentId extent) {
+void ScoreVictims::changed(ExtentId extent) {
     if (changed_.size() < kMaxChanged) changed_.push_back(extent);
 }
 
 // What was filled or touched since the scan takes its place among what it found.
-void WorthVictims::add_changed(const PolicyView& view, std::span<const tierd_mark> marks) {
+void ScoreVictims::add_changed(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs) {
     for (ExtentId extent : std::exchange(changed_, {})) {
         if (extent >= view.extents.size()) continue;
         const tierd_extent& row = view.extents[extent];
         if (row.state != TIERD_EXTENT_RESIDENT || (row.flags & TIERD_EXTENT_PINNED) != 0) continue;
-        uint64_t worth = extent < marks.size() ? marks[extent].worth : 0;
-        Candidate candidate{worth, std::max(row.last_touch_ns, row.filled_ns), extent};
+        uint64_t score = extent < ctxs.size() ? ctxs[extent].score : 0;
+        Candidate candidate{score, std::max(row.last_touch_ns, row.filled_ns), extent};
         if (!is_all_ && (batch_.empty() || batch_.back() < candidate)) continue;
         auto place =
             std::upper_bound(batch_.begin() + static_cast<std::ptrdiff_t>(next_), batch_.end(), candidate);
@@ -62,15 +62,15 @@ void WorthVictims::add_changed(const PolicyView& view, std::span<const tierd_mar
     }
 }
 
-void WorthVictims::scan(const PolicyView& view, std::span<const tierd_mark> marks) {
+void ScoreVictims::scan(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs) {
     batch_.clear();
     changed_.clear();
     next_ = 0;
     for (ExtentId extent = 0; extent < view.extents.size(); extent++) {
         const tierd_extent& row = view.extents[extent];
         if (row.state != TIERD_EXTENT_RESIDENT || (row.flags & TIERD_EXTENT_PINNED) != 0) continue;
-        uint64_t worth = extent < marks.size() ? marks[extent].worth : 0;
-        batch_.push_back({worth, std::max(row.last_touch_ns, row.filled_ns), extent});
+        uint64_t score = extent < ctxs.size() ? ctxs[extent].score : 0;
+        batch_.push_back({score, std::max(row.last_touch_ns, row.filled_ns), extent});
     }
     size_t wanted = std::max(kLeastBatch, batch_.size() / kBatchShare);
     is_all_ = batch_.size() <= wanted;
@@ -83,20 +83,20 @@ void WorthVictims::scan(const PolicyView& view, std::span<const tierd_mark> mark
     stale_at_ns_ = std::max(again_at_ns_, view.now_ns + kFreshNs);
 }
 
-uint64_t WorthVictims::take(const PolicyView& view, std::span<const tierd_mark> marks, uint64_t needed_bytes,
+uint64_t ScoreVictims::take(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs, uint64_t needed_bytes,
                             uint64_t below, std::vector<ExtentId>& out) {
     uint64_t named = 0;
     for (; next_ < batch_.size() && named < needed_bytes; next_++) {
         const Candidate& candidate = batch_[next_];
-        if (candidate.worth >= below) break;
+        if (candidate.score >= below) break;
         if (candidate.extent >= view.extents.size()) continue;
         const tierd_extent& row = view.extents[candidate.extent];
-        uint64_t worth = candidate.extent < marks.size() ? marks[candidate.extent].worth : 0;
+        uint64_t score = candidate.extent < ctxs.size() ? ctxs[candidate.extent].score : 0;
         if (row.state != TIERD_EXTENT_RESIDENT || (row.flags & TIERD_EXTENT_PINNED) != 0 ||
-            worth > candidate.worth)
+            score > candidate.score)
             continue;
         // Of equals the longest untouched: one that was touched since waits for the next batch.
-        if (worth == candidate.worth && std::max(row.last_touch_ns, row.filled_ns) > candidate.touched_ns)
+        if (score == candidate.score && std::max(row.last_touch_ns, row.filled_ns) > candidate.touched_ns)
             continue;
         out.push_back(candidate.extent);
         named += row.bytes;

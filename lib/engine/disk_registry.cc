@@ -1,4 +1,4 @@
-#include "lib/engine/disk_book.h"
+#include "lib/engine/disk_registry.h"
 
 #include <spdlog/spdlog.h>
 
@@ -13,7 +13,7 @@ constexpr auto kLookAgain = std::chrono::milliseconds(250);  // whether nobody w
 
 }  // namespace
 
-DiskBook::DiskBook(Parts parts) : parts_(std::move(parts)) {
+DiskRegistry::DiskRegistry(Parts parts) : parts_(std::move(parts)) {
     if (!parts_.measure) return;
     thread_ = std::thread([this] {
         name_this_thread("tierd-disks");
@@ -21,7 +21,7 @@ DiskBook::DiskBook(Parts parts) : parts_(std::move(parts)) {
     });
 }
 
-DiskBook::~DiskBook() {
+DiskRegistry::~DiskRegistry() {
     {
         std::lock_guard lock(mutex_);
         stopping_ = true;
@@ -30,7 +30,7 @@ DiskBook::~DiskBook() {
     if (thread_.joinable()) thread_.join();
 }
 
-void DiskBook::see(const Origin& origin) {
+void DiskRegistry::see(const Origin& origin) {
     if (!origin.local_disk) return;
     auto device = static_cast<dev_t>(origin.identity.device);
     auto disk = find_disk(device);
@@ -53,7 +53,7 @@ void DiskBook::see(const Origin& origin) {
     wake_.notify_all();
 }
 
-std::vector<DiskStatus> DiskBook::list(const std::map<dev_t, uint64_t>& bytes) {
+std::vector<DiskStatus> DiskRegistry::list(const std::map<dev_t, uint64_t>& bytes) {
     std::lock_guard lock(mutex_);
     std::map<std::string, uint64_t> used;
     for (auto& [device, served] : bytes)
@@ -74,7 +74,7 @@ std::vector<DiskStatus> DiskBook::list(const std::map<dev_t, uint64_t>& bytes) {
     return list;
 }
 
-std::optional<DiskFigures> DiskBook::remembered(const std::string& key) {
+std::optional<DiskFigures> DiskRegistry::remembered(const std::string& key) {
     if (!parts_.state) return std::nullopt;
     return run_on(*parts_.memory, [&] {
         auto found = parts_.state->load_disk(key);
@@ -82,14 +82,14 @@ std::optional<DiskFigures> DiskBook::remembered(const std::string& key) {
     });
 }
 
-void DiskBook::remember(const std::string& key, const DiskFigures& figures) {
+void DiskRegistry::remember(const std::string& key, const DiskFigures& figures) {
     if (!parts_.state) return;
     parts_.memory->post([state = parts_.state, key, figures] {
         if (auto stored = state->store_disk(key, figures); !stored) spdlog::warn("{}", stored.error().text());
     });
 }
 
-void DiskBook::run() {
+void DiskRegistry::run() {
     std::unique_lock lock(mutex_);
     auto waiting = [this] {
         return std::ranges::find_if(disks_, [](auto& one) { return static_cast<bool>(one.second.file); });
@@ -105,7 +105,7 @@ void DiskBook::run() {
 }
 
 // False: somebody waits for the disk; later.
-bool DiskBook::measure(std::unique_lock<std::mutex>& lock, const std::string& key) {
+bool DiskRegistry::measure(std::unique_lock<std::mutex>& lock, const std::string& key) {
     Known& known = disks_.at(key);  // entries stay where they are, and this thread alone takes files away
     auto may_go_on = [this] {
         {

@@ -1,6 +1,6 @@
 // Hints on huge pages, from end to end: tierd asks the preloaded library to unmap a page of an extent, and the next
 // touch is seen, timed and attributed - while extents are evicted, mappings go, processes fork, and sessions and tierd die.
-#define BOOST_TEST_MODULE show_touch
+#define BOOST_TEST_MODULE arm_hint
 #include <boost/test/unit_test.hpp>
 #include <csignal>
 

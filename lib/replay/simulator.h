@@ -1,4 +1,4 @@
-// machine.h - a modelled machine beneath the engine's own Placement, on which a trace is played: memory tiers, a disk,
+// simulator.h - a modelled machine beneath the engine's own Placement, on which a trace is played: memory tiers, a disk,
 // readers, and a policy that places.
 //
 // Owns:      the clock, the disk, the readers and what each has mapped. What is read, evicted and moved is decided by
@@ -19,16 +19,16 @@
 
 #include "lib/placement/placement.h"
 #include "lib/replay/result.h"
-#include "lib/replay/script.h"
+#include "lib/replay/workload.h"
 #include "lib/replay/tiers.h"
 
 namespace tierd {
 
-class Machine final : private Backend {
+class Simulator final : private Backend {
   public:
     // `tables`: that the policy's programs read, with rows for the whole script; null: there are none. `ideal`: the policy is
     // a measure. It sees every touch, evictions take no time, nothing is kept free in reserve. Errors: errno of mmap(2).
-    static Result<std::unique_ptr<Machine>> make(const Script& script, const ReplayTiers& tiers,
+    static Result<std::unique_ptr<Simulator>> make(const Workload& workload, const ReplayTiers& tiers,
                                                  std::unique_ptr<Policy> policy,
                                                  std::shared_ptr<BpfTables> tables, bool ideal);
     Result<ReplayResult> run();
@@ -51,7 +51,7 @@ class Machine final : private Backend {
         uint64_t asked_ns = 0;
     };
 
-    Machine(const Script& script, const ReplayTiers& tiers, ExtentTable table, std::unique_ptr<Policy> policy,
+    Simulator(const Workload& workload, const ReplayTiers& tiers, ExtentTable table, std::unique_ptr<Policy> policy,
             bool ideal);
 
     // --- Backend
@@ -79,7 +79,7 @@ class Machine final : private Backend {
     }
     void add_up();
 
-    const Script& script_;
+    const Workload& script_;
     const ReplayTiers& setting_;
     const bool ideal_;
     uint64_t now_ns_;

@@ -1,4 +1,4 @@
-#include "lib/replay/measures.h"
+#include "lib/replay/references.h"
 
 #include <algorithm>
 #include <utility>
@@ -7,9 +7,9 @@
 namespace tierd {
 namespace {
 
-class Measure : public Policy {
+class Reference : public Policy {
   public:
-    explicit Measure(const Script& script) : worth_(script.extents) {}
+    explicit Reference(const Workload& workload) : worth_(workload.extents) {}
 
     void model_open(const PolicyView&, const PolicyModel&) override {}
     void model_close(const PolicyView&, uint32_t) override {}
@@ -42,9 +42,9 @@ class Measure : public Policy {
     std::vector<uint64_t> worth_;
 };
 
-class LruMeasure final : public Measure {
+class ReferenceLru final : public Reference {
   public:
-    using Measure::Measure;
+    using Reference::Reference;
     std::string_view name() const override { return "lru"; }
 
   private:
@@ -53,12 +53,12 @@ class LruMeasure final : public Measure {
     uint64_t clock_ = 0;
 };
 
-class Optimum final : public Measure {
+class Belady final : public Reference {
   public:
-    explicit Optimum(const Script& script)
-        : Measure(script), following_(script.order.size()), due_(script.extents, kNever) {
-        for (size_t place = script.order.size(); place-- > 0;)
-            following_[place] = std::exchange(due_[script.order[place]], static_cast<uint32_t>(place));
+    explicit Belady(const Workload& workload)
+        : Reference(workload), following_(workload.order.size()), due_(workload.extents, kNever) {
+        for (size_t place = workload.order.size(); place-- > 0;)
+            following_[place] = std::exchange(due_[workload.order[place]], static_cast<uint32_t>(place));
     }
     std::string_view name() const override { return "optimum"; }
 
@@ -75,12 +75,12 @@ class Optimum final : public Measure {
 
 }  // namespace
 
-std::unique_ptr<Policy> make_lru_measure(const Script& script) {
-    return std::make_unique<LruMeasure>(script);
+std::unique_ptr<Policy> make_reference_lru(const Workload& workload) {
+    return std::make_unique<ReferenceLru>(workload);
 }
 
-std::unique_ptr<Policy> make_optimum(const Script& script) {
-    return std::make_unique<Optimum>(script);
+std::unique_ptr<Policy> make_belady(const Workload& workload) {
+    return std::make_unique<Belady>(workload);
 }
 
 }  // namespace tierd

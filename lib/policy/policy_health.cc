@@ -1,4 +1,4 @@
-#include "lib/policy/policy_conduct.h"
+#include "lib/policy/policy_health.h"
 
 #include <fmt/format.h>
 
@@ -21,31 +21,31 @@ std::string took(Hook hook, uint64_t cpu_ns) {
 
 }  // namespace
 
-bool PolicyConduct::is_fault(Hook hook, const CallOutcome& outcome) {
+bool PolicyHealth::is_fault(Hook hook, const CallOutcome& outcome) {
     if (outcome.failure != 0) return true;
     if (hook == Hook::admit) return outcome.verdict < TIERD_ADMIT || outcome.verdict > TIERD_DELAY;
     return outcome.verdict != 0;
 }
 
-bool PolicyConduct::is_over_budget(Hook hook, const CallOutcome& outcome) {
+bool PolicyHealth::is_over_budget(Hook hook, const CallOutcome& outcome) {
     return outcome.cpu_ns > spec(hook).budget_ns;
 }
 
-std::string PolicyConduct::objection_to_running(Hook hook, uint64_t cpu_ns) {
+std::string PolicyHealth::reason_to_end_running(Hook hook, uint64_t cpu_ns) {
     return cpu_ns > kMostForOneCallNs ? took(hook, cpu_ns) + "; it is still running" : "";
 }
 
-void PolicyConduct::add(Hook hook, const CallOutcome& outcome) {
+void PolicyHealth::add(Hook hook, const CallOutcome& outcome) {
     Calls& calls = hooks_[static_cast<size_t>(hook)];
     calls.dear = (calls.dear << 1 | uint32_t{is_over_budget(hook, outcome)}) & kRemembered;
     calls.faults_in_a_row = is_fault(hook, outcome) ? calls.faults_in_a_row + 1 : 0;
-    if (!objection_.empty()) return;
+    if (!exit_reason_.empty()) return;
     if (outcome.cpu_ns > kMostForOneCallNs)
-        objection_ = took(hook, outcome.cpu_ns);
+        exit_reason_ = took(hook, outcome.cpu_ns);
     else if (std::popcount(calls.dear) >= kDearCalls)
-        objection_ = fmt::format("{}, for the third time in eight calls", took(hook, outcome.cpu_ns));
+        exit_reason_ = fmt::format("{}, for the third time in eight calls", took(hook, outcome.cpu_ns));
     else if (calls.faults_in_a_row >= kFaultsInARow)
-        objection_ = outcome.failure != 0
+        exit_reason_ = outcome.failure != 0
                          ? fmt::format("{} could not be run: error {}", spec(hook).section, -outcome.failure)
                          : fmt::format("{} returned {} time after time", spec(hook).section, outcome.verdict);
 }

@@ -1,4 +1,4 @@
-// disk_book.h - the disks that weight files lie on: found when a file is first served from one, measured once when nobody waits
+// disk_registry.h - the disks that weight files lie on: found when a file is first served from one, measured once when nobody waits
 // for them, remembered in the state database.
 //
 // Owns:      what is known of each disk, and the thread that measures.
@@ -26,7 +26,7 @@
 
 namespace tierd {
 
-class DiskBook {
+class DiskRegistry {
   public:
     struct Parts {
         std::shared_ptr<StateDb> state;  // used on `memory`'s thread only; may be null
@@ -34,10 +34,10 @@ class DiskBook {
         bool measure = false;
         std::function<bool()> idle;  // nobody waits for a disk now; called on the book's thread
     };
-    explicit DiskBook(Parts parts);
-    ~DiskBook();
-    DiskBook(const DiskBook&) = delete;
-    DiskBook& operator=(const DiskBook&) = delete;
+    explicit DiskRegistry(Parts parts);
+    ~DiskRegistry();
+    DiskRegistry(const DiskRegistry&) = delete;
+    DiskRegistry& operator=(const DiskRegistry&) = delete;
 
     // A weight file is served from there.
     void see(const Origin& origin);

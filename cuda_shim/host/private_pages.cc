@@ -1,4 +1,4 @@
-#include "cuda_shim/host/own_pages.h"
+#include "cuda_shim/host/private_pages.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -136,11 +136,11 @@ void remember_own(const Region& part, uint64_t begin, uint64_t end) {
     own.begin = begin;
     own.end = end;
     own.offset_bytes += begin - part.begin;
-    own.kind = RegionKind::own_pages;
+    own.kind = RegionKind::private_pages;
     size_t index = begin == 0 ? regions.count() : regions.first_behind(begin - 1);
     if (index < regions.count()) {
         Region& before = regions[index];
-        bool goes_on = before.kind == RegionKind::own_pages && before.end == begin &&
+        bool goes_on = before.kind == RegionKind::private_pages && before.end == begin &&
                        before.file == own.file && before.prot == own.prot && before.shared == own.shared &&
                        before.not_forked == own.not_forked &&
                        before.offset_bytes + (before.end - before.begin) == own.offset_bytes;
@@ -251,14 +251,14 @@ long replace_writable_in_child(const Region& region) {
     return result;
 }
 
-long drop_own_pages(uint64_t begin, uint64_t end) {
+long drop_private_pages(uint64_t begin, uint64_t end) {
     RegionTable& regions = state().regions;
     if (!regions.split(begin) || !regions.split(end)) return -ENOMEM;
     long result = 0;
     for (size_t i = regions.first_behind(begin);
          result == 0 && i < regions.count() && regions[i].begin < end;) {
         Region region = regions[i];
-        if (region.kind != RegionKind::own_pages) {
+        if (region.kind != RegionKind::private_pages) {
             i++;
             continue;
         }
@@ -268,12 +268,12 @@ long drop_own_pages(uint64_t begin, uint64_t end) {
     return result;
 }
 
-long rebuild_own_pages(uint64_t begin, uint64_t end) {
+long rebuild_private_pages(uint64_t begin, uint64_t end) {
     RegionTable& regions = state().regions;
     if (!regions.split(begin) || !regions.split(end)) return -ENOMEM;
     for (size_t i = regions.first_behind(begin); i < regions.count() && regions[i].begin < end;) {
         Region region = regions[i];
-        if (region.kind != RegionKind::own_pages) {
+        if (region.kind != RegionKind::private_pages) {
             i++;
             continue;
         }
@@ -289,7 +289,7 @@ long rebuild_own_pages(uint64_t begin, uint64_t end) {
     return 0;
 }
 
-bool may_hold_own_pages(uint64_t begin, uint64_t end) {
+bool may_hold_private_pages(uint64_t begin, uint64_t end) {
     Region region{.begin = round_down(begin, kPageBytes), .end = round_up(end, kPageBytes)};
     int pagemap = state().pagemap.fd;
     for (uint64_t address = region.begin; address < region.end;) {

@@ -1,4 +1,4 @@
-#include "lib/replay/machine.h"
+#include "lib/replay/simulator.h"
 
 #include <fmt/format.h>
 
@@ -12,15 +12,15 @@ namespace {
 
 constexpr uint64_t kStartNs = kNsPerSecond;  // so that 0 stays "never"
 
-uint32_t longest_bytes(const Script& script) {
+uint32_t longest_bytes(const Workload& workload) {
     uint32_t bytes = 0;
-    for (const ScriptModel& model : script.models)
+    for (const WorkloadModel& model : workload.models)
         for (const TraceRun& run : model.facts->runs) bytes = std::max(bytes, run.bytes);
     return bytes;
 }
 
-PlacementConfig placement_config(const Script& script, const ReplayTiers& setting, bool ideal) {
-    PlacementConfig config{.extent_bytes = std::max(longest_bytes(script), 1u),
+PlacementConfig placement_config(const Workload& workload, const ReplayTiers& setting, bool ideal) {
+    PlacementConfig config{.extent_bytes = std::max(longest_bytes(workload), 1u),
                            .io_depth = setting.disk.depth,
                            .keeps_watermark = !ideal,
                            .tiers = {},
@@ -35,7 +35,7 @@ PlacementConfig placement_config(const Script& script, const ReplayTiers& settin
 }
 
 // A model as a file of small pages: whatever is mapped can be watched.
-std::unique_ptr<PlacedFile> make_file(const ScriptModel& model) {
+std::unique_ptr<PlacedFile> make_file(const WorkloadModel& model) {
     auto file = std::make_unique<PlacedFile>();
     std::vector<uint32_t> sizes;
     for (const TraceRun& run : model.facts->runs) sizes.insert(sizes.end(), run.count, run.bytes);
@@ -57,38 +57,38 @@ std::vector<ExtentLabel> labels_of(const TraceModel& model) {
 
 }  // namespace
 
-Result<std::unique_ptr<Machine>> Machine::make(const Script& script, const ReplayTiers& tiers,
+Result<std::unique_ptr<Simulator>> Simulator::make(const Workload& workload, const ReplayTiers& tiers,
                                                std::unique_ptr<Policy> policy,
                                                std::shared_ptr<BpfTables> tables, bool ideal) {
     bool fits = std::ranges::any_of(tiers.tiers,
-                                    [&](auto& tier) { return tier.capacity_bytes >= longest_bytes(script); });
+                                    [&](auto& tier) { return tier.capacity_bytes >= longest_bytes(workload); });
     if (!fits) return fail(Code::bad_input, "replay the trace: an extent is larger than every tier");
     auto table = ExtentTable::make();
     if (!table) return std::unexpected(table.error());
-    std::unique_ptr<Machine> machine(new Machine(script, tiers, std::move(*table), std::move(policy), ideal));
-    if (tables == nullptr) return machine;
-    auto shared = machine->placement_.policy().share(std::move(tables));
+    std::unique_ptr<Simulator> simulator(new Simulator(workload, tiers, std::move(*table), std::move(policy), ideal));
+    if (tables == nullptr) return simulator;
+    auto shared = simulator->placement_.policy().share(std::move(tables));
     if (!shared) return std::unexpected(shared.error());
-    return machine;
+    return simulator;
 }
 
-Machine::Machine(const Script& script, const ReplayTiers& tiers, ExtentTable table,
+Simulator::Simulator(const Workload& workload, const ReplayTiers& tiers, ExtentTable table,
                  std::unique_ptr<Policy> policy, bool ideal)
-    : script_(script),
+    : script_(workload),
       setting_(tiers),
       ideal_(ideal),
       now_ns_(kStartNs),
-      placement_(placement_config(script, tiers, ideal), std::move(table), std::move(policy), *this, {}),
-      files_(script.models.size()),
-      readers_(script.readers.size()),
-      mapped_(script.extents) {
-    for (const ScriptModel& model : script.models)
+      placement_(placement_config(workload, tiers, ideal), std::move(table), std::move(policy), *this, {}),
+      files_(workload.models.size()),
+      readers_(workload.readers.size()),
+      mapped_(workload.extents) {
+    for (const WorkloadModel& model : workload.models)
         result_.models.push_back({model.facts->name, model.facts->uid, {}});
     result_.policy = placement_.policy().name();
     result_.capacity_bytes = tiers.capacity_bytes();
 }
 
-Result<ReplayResult> Machine::run() {
+Result<ReplayResult> Simulator::run() {
     for (uint32_t reader = 0; reader < script_.readers.size(); reader++) {
         plan(kStartNs + script_.readers[reader].open_ns, Kind::open, reader);
         running_++;
@@ -106,7 +106,7 @@ Result<ReplayResult> Machine::run() {
     return result_;
 }
 
-void Machine::add_up() {
+void Simulator::add_up() {
     const EngineCounters& counters = placement_.counters();
     result_.total_ns = now_ns_ - kStartNs;
     for (const ModelResult& model : result_.models) result_.all += model.counts;
@@ -120,11 +120,11 @@ void Machine::add_up() {
         if (decisions.refused[i] > 0) result_.refused.push_back({kRefusalNames[i], decisions.refused[i]});
 }
 
-void Machine::plan(uint64_t time_ns, Kind kind, uint32_t id) {
+void Simulator::plan(uint64_t time_ns, Kind kind, uint32_t id) {
     events_.push({time_ns, planned_++, kind, id, time_ns});
 }
 
-void Machine::on_event(const Event& event) {
+void Simulator::on_event(const Event& event) {
     switch (event.kind) {
         case Kind::open:
             return on_open(event.id);
@@ -143,25 +143,25 @@ void Machine::on_event(const Event& event) {
 }
 
 // Models stay open, so that a row is the same extent all the while; what a reader left in memory stays until somebody needs it.
-void Machine::on_open(uint32_t reader) {
-    const ScriptReader& script = script_.readers[reader];
-    const ScriptModel& model = script_.models[script.model];
-    std::unique_ptr<PlacedFile>& file = files_[script.model];
+void Simulator::on_open(uint32_t reader) {
+    const WorkloadReader& workload = script_.readers[reader];
+    const WorkloadModel& model = script_.models[workload.model];
+    std::unique_ptr<PlacedFile>& file = files_[workload.model];
     if (file == nullptr) {
         file = make_file(model);
         (void)placement_.take_rows(*file);  // a script never has more extents than the table
         placement_.open(*file, labels_of(*model.facts));
-        invariant(file->first_extent == model.first_extent && file->slot == script.model,
+        invariant(file->first_extent == model.first_extent && file->slot == workload.model,
                   "models have the rows and slots that the script gave them");
     }
     placement_.attach(*file, model.facts->uid, model.facts->cgroup);
-    if (script.touches.empty()) return finish(script.model);
-    plan(now_ns_ + script.touches.front().think_ns, Kind::touch, reader);
+    if (workload.touches.empty()) return finish(workload.model);
+    plan(now_ns_ + workload.touches.front().think_ns, Kind::touch, reader);
 }
 
-void Machine::on_touch(uint32_t reader) {
-    const ScriptReader& script = script_.readers[reader];
-    ExtentId id = script_.models[script.model].first_extent + script.touches[readers_[reader].next].index;
+void Simulator::on_touch(uint32_t reader) {
+    const WorkloadReader& workload = script_.readers[reader];
+    ExtentId id = script_.models[workload.model].first_extent + workload.touches[readers_[reader].next].index;
     ReplayCounts& counts = counts_of(id);
     counts.touches++;
     readers_[reader].asked_ns = now_ns_;
@@ -183,11 +183,11 @@ void Machine::on_touch(uint32_t reader) {
 }
 
 // Each so-many-th touch of mapped memory is counted, as the processor's samples are.
-void Machine::sample(ExtentId id) {
+void Simulator::sample(ExtentId id) {
     if (setting_.sample_every == 0 || ++sampled_ % setting_.sample_every != 0) return;
-    HeatLedger& heat = placement_.extents().heat();
+    HeatEstimator& heat = placement_.extents().heat();
     heat.count(id, setting_.sample_every, now_ns_);
-    HeatLedger::Estimate estimate = heat.estimate(id, now_ns_);
+    HeatEstimator::Estimate estimate = heat.estimate(id, now_ns_);
     tierd_extent& row = placement_.extents()[id];
     row.heat = estimate.heat;
     row.samples = estimate.samples;
@@ -195,7 +195,7 @@ void Machine::sample(ExtentId id) {
 }
 
 // The extents behind a touched one are mapped with it while nothing is short.
-void Machine::map(ExtentId id) {
+void Simulator::map(ExtentId id) {
     const ExtentId end = placement_.mapped_with(id);
     for (ExtentId next = id; next < end; next++) {
         if (!placement_.extents().is(next, TIERD_EXTENT_RESIDENT)) continue;
@@ -204,7 +204,7 @@ void Machine::map(ExtentId id) {
     }
 }
 
-void Machine::pump() {
+void Simulator::pump() {
     bool more = true;
     while (more) {
         bool done = placement_.pump();
@@ -213,7 +213,7 @@ void Machine::pump() {
     }
 }
 
-void Machine::handle_events() {
+void Simulator::handle_events() {
     for (const PlacementEvent& event : placement_.take_events()) {
         if (event.kind == PlacementEvent::Kind::released) continue;
         const ExtentId id = event.extent;
@@ -224,36 +224,36 @@ void Machine::handle_events() {
     }
 }
 
-void Machine::serve_waiters(ExtentId id) {
+void Simulator::serve_waiters(ExtentId id) {
     auto waiting = waiters_.extract(id);
     if (waiting.empty()) return;
     for (uint32_t reader : waiting.mapped()) serve(reader);
 }
 
 // The reader goes on: it reads the extent where it is, computes, and touches the next.
-void Machine::serve(uint32_t reader) {
-    const ScriptReader& script = script_.readers[reader];
-    const ScriptTouch& touch = script.touches[readers_[reader].next++];
-    const tierd_extent& row = placement_.extents()[script_.models[script.model].first_extent + touch.index];
+void Simulator::serve(uint32_t reader) {
+    const WorkloadReader& workload = script_.readers[reader];
+    const WorkloadTouch& touch = workload.touches[readers_[reader].next++];
+    const tierd_extent& row = placement_.extents()[script_.models[workload.model].first_extent + touch.index];
     const TierTable& tiers = placement_.tiers();
     uint64_t fastest_ns = transfer_ns(row.bytes, tiers.by_speed().front()->spec.bandwidth_bytes_per_s);
     const Tier* here = tiers.find(row.tier);
     uint64_t here_ns =
         here == nullptr ? fastest_ns : transfer_ns(row.bytes, here->spec.bandwidth_bytes_per_s);
     uint64_t slow_ns = here_ns - std::min(here_ns, fastest_ns);
-    result_.models[script.model].counts.stall_ns += now_ns_ - readers_[reader].asked_ns + slow_ns;
-    if (readers_[reader].next == script.touches.size()) return finish(script.model);
-    plan(now_ns_ + slow_ns + script.touches[readers_[reader].next].think_ns, Kind::touch, reader);
+    result_.models[workload.model].counts.stall_ns += now_ns_ - readers_[reader].asked_ns + slow_ns;
+    if (readers_[reader].next == workload.touches.size()) return finish(workload.model);
+    plan(now_ns_ + slow_ns + workload.touches[readers_[reader].next].think_ns, Kind::touch, reader);
 }
 
-void Machine::finish(uint32_t model) {
+void Simulator::finish(uint32_t model) {
     running_--;
     placement_.detach(*files_[model]);
 }
 
 // --- the machine beneath
 
-ReadStart Machine::read(PlacedFile& file, ExtentId id, int) {
+ReadStart Simulator::read(PlacedFile& file, ExtentId id, int) {
     const uint32_t bytes = file.memory_of(id);
     counts_of(id).reads++;
     result_.bytes_read += bytes;
@@ -263,16 +263,16 @@ ReadStart Machine::read(PlacedFile& file, ExtentId id, int) {
     return ReadStart::begun;
 }
 
-void Machine::release(PlacedFile&, ExtentId id, bool) {
+void Simulator::release(PlacedFile&, ExtentId id, bool) {
     mapped_[id] = false;
     plan(ideal_ ? now_ns_ : now_ns_ + setting_.evict_ns, Kind::released, id);
 }
 
-void Machine::move(PlacedFile&, MoveOrder order) {
+void Simulator::move(PlacedFile&, MoveOrder order) {
     plan(now_ns_ + order.modelled_ns, Kind::moved, order.extent);
 }
 
-bool Machine::rearm(PlacedFile&, ExtentId id, int) {
+bool Simulator::rearm(PlacedFile&, ExtentId id, int) {
     mapped_[id] = false;
     return true;
 }

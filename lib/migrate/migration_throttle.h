@@ -1,4 +1,4 @@
-// pace.h - how fast memory may be moved: the administrator's limit, and less of it while readers wait longer because of moves.
+// migration_throttle.h - how fast memory may be moved: the administrator's limit, and less of it while readers wait longer because of moves.
 //
 // Owns:      what readers' waits were like with and without moves, and the pace that follows from it.
 // Invariant: limit / kSlowest <= pace <= limit; no limit (0) is no pace either. Waits are compared only with waits of
@@ -28,17 +28,17 @@ enum class WaitKind : uint8_t {
 };
 inline constexpr size_t kWaitKinds = 3;
 
-class Pace {
+class MigrationThrottle {
   public:
-    static constexpr double kMostSlowdown = 1.05;
+    static constexpr double kMaxSlowdown = 1.05;
     static constexpr uint64_t kSlowest = 16;  // a drain is to end, however slow its readers are
-    static constexpr uint64_t kJudgeNs = 100'000'000;
-    static constexpr uint64_t kRest = 24;            // times as long as a batch took
-    static constexpr uint64_t kSlowestByRest = 256;  // as kSlowest, where rests alone are what makes it slow
+    static constexpr uint64_t kUpdateNs = 100'000'000;
+    static constexpr uint64_t kPauseFactor = 24;            // times as long as a batch took
+    static constexpr uint64_t kSlowestByPause = 256;  // as kSlowest, where rests alone are what makes it slow
     static constexpr uint32_t kEnough = 32;          // waits with moves, before they say anything
 
     // 0: no limit.
-    explicit Pace(uint64_t limit_bytes_per_s);
+    explicit MigrationThrottle(uint64_t limit_bytes_per_s);
     void set_limit(uint64_t limit_bytes_per_s);
 
     // Pages begin to move, have moved.
@@ -47,14 +47,14 @@ class Pace {
     // A reader waited. In the order of their ends.
     void reader_waited(WaitKind kind, uint64_t begun_ns, uint64_t ended_ns);
     // To be called now and then while there is something to move.
-    void judge(uint64_t now_ns);
+    void update(uint64_t now_ns);
 
-    uint64_t bytes_per_s() const { return pace_; }
+    uint64_t bytes_per_s() const { return throttle_; }
     // What one batch may move beyond its first extent: as much as the pace allows in 1/32 s, so that at a low pace moves come
     // evenly and not by lumps.
     uint64_t batch_bytes() const;
     // For how long nothing is to move after a batch of `bytes` that took `took_ns`. Without a limit: not at all.
-    uint64_t rest_ns(uint64_t bytes, uint64_t took_ns) const;
+    uint64_t pause_ns(uint64_t bytes, uint64_t took_ns) const;
     // By which factor waits grew with moves when that was judged last; 0: not known.
     double slowdown() const { return slowdown_; }
 
@@ -67,16 +67,16 @@ class Pace {
     void faster(uint64_t by_steps);
 
     uint64_t limit_;
-    uint64_t pace_;
+    uint64_t throttle_;
     bool moving_ = false;
     uint64_t moved_ns_ = 0;  // the end of the last batch
-    std::array<Mean, kWaitKinds> still_{};
+    std::array<Mean, kWaitKinds> baseline_{};
     // Ratios of waits with moves, since the last judgement that they allowed.
     uint32_t ratios_ = 0;
     double ratio_sum_ = 0;
     double ratio_squares_ = 0;
     uint64_t ratios_since_ns_ = 0;
-    uint64_t judged_ns_ = 0;
+    uint64_t updated_ns_ = 0;
     double slowdown_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// worth_victims.h - who goes first when a policy says what each extent is worth.
+// score_victims.h - who goes first when a policy says what each extent is worth.
 //
 // Owns:      a batch of the extents worth least, found by one scan of the table, and what changed since.
 // Invariant: what is named is resident, not pinned and worth no more than when it was found, and nothing that was filled or
@@ -17,7 +17,7 @@
 
 namespace tierd {
 
-class WorthVictims {
+class ScoreVictims {
   public:
     struct Need {
         uint64_t bytes = 0;
@@ -28,20 +28,20 @@ class WorthVictims {
     void changed(ExtentId extent);
 
     // Appends extents until they hold as much as is needed.
-    void name(const PolicyView& view, std::span<const tierd_mark> marks, Need need,
+    void name(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs, Need need,
               std::vector<ExtentId>& out);
 
   private:
     struct Candidate {
-        uint64_t worth;
+        uint64_t score;
         uint64_t touched_ns;
         ExtentId extent;
         auto operator<=>(const Candidate&) const = default;
     };
 
-    void add_changed(const PolicyView& view, std::span<const tierd_mark> marks);
-    void scan(const PolicyView& view, std::span<const tierd_mark> marks);
-    uint64_t take(const PolicyView& view, std::span<const tierd_mark> marks, uint64_t needed_bytes,
+    void add_changed(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs);
+    void scan(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs);
+    uint64_t take(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs, uint64_t needed_bytes,
                   uint64_t below, std::vector<ExtentId>& out);
 
     std::vector<Candidate> batch_;  // ascending

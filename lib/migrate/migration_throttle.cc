@@ -1,4 +1,4 @@
-#include "lib/migrate/pace.h"
+#include "lib/migrate/migration_throttle.h"
 
 #include <algorithm>
 #include <cmath>
@@ -21,25 +21,25 @@ constexpr uint64_t kStaleNs = 5 * kNsPerSecond;
 
 }  // namespace
 
-void Pace::Mean::add(double sample) {
+void MigrationThrottle::Mean::add(double sample) {
     if (count >= kKnown) sample = std::min(sample, kLongestRatio * value);
     count = std::min(count + 1, kMemory);
     value += (sample - value) / count;
 }
 
-Pace::Pace(uint64_t limit_bytes_per_s) : limit_(limit_bytes_per_s), pace_(limit_bytes_per_s) {}
+MigrationThrottle::MigrationThrottle(uint64_t limit_bytes_per_s) : limit_(limit_bytes_per_s), throttle_(limit_bytes_per_s) {}
 
-void Pace::set_limit(uint64_t limit_bytes_per_s) {
-    limit_ = pace_ = limit_bytes_per_s;
+void MigrationThrottle::set_limit(uint64_t limit_bytes_per_s) {
+    limit_ = throttle_ = limit_bytes_per_s;
 }
 
-void Pace::end_batch(uint64_t now_ns) {
+void MigrationThrottle::end_batch(uint64_t now_ns) {
     moving_ = false;
     moved_ns_ = now_ns;
 }
 
-void Pace::reader_waited(WaitKind kind, uint64_t begun_ns, uint64_t ended_ns) {
-    Mean& still = still_[static_cast<size_t>(kind)];
+void MigrationThrottle::reader_waited(WaitKind kind, uint64_t begun_ns, uint64_t ended_ns) {
+    Mean& still = baseline_[static_cast<size_t>(kind)];
     auto waited = static_cast<double>(ended_ns - std::min(begun_ns, ended_ns));
     bool with_moves = moving_ || begun_ns < moved_ns_;
     if (!with_moves) return still.add(waited);
@@ -51,11 +51,11 @@ void Pace::reader_waited(WaitKind kind, uint64_t begun_ns, uint64_t ended_ns) {
     ratio_squares_ += ratio * ratio;
 }
 
-void Pace::judge(uint64_t now_ns) {
-    if (judged_ns_ == 0) judged_ns_ = now_ns;
-    uint64_t rounds = (now_ns - judged_ns_) / kJudgeNs;
+void MigrationThrottle::update(uint64_t now_ns) {
+    if (updated_ns_ == 0) updated_ns_ = now_ns;
+    uint64_t rounds = (now_ns - updated_ns_) / kUpdateNs;
     if (rounds == 0) return;
-    judged_ns_ = now_ns;
+    updated_ns_ = now_ns;
     auto forget = [this] {
         ratios_ = 0;
         ratio_sum_ = ratio_squares_ = 0;
@@ -66,31 +66,31 @@ void Pace::judge(uint64_t now_ns) {
     double variance = std::max(0.0, ratio_squares_ / ratios_ - mean * mean);
     double uncertainty = std::sqrt(variance / ratios_);
     slowdown_ = mean;
-    if (mean - 2 * uncertainty > kMostSlowdown) {
-        pace_ = std::max(pace_ / 2, limit_ / kSlowest);
+    if (mean - 2 * uncertainty > kMaxSlowdown) {
+        throttle_ = std::max(throttle_ / 2, limit_ / kSlowest);
         return forget();
     }
-    bool undecided = mean > kMostSlowdown && ratios_ < kUndecided;
+    bool undecided = mean > kMaxSlowdown && ratios_ < kUndecided;
     if (undecided) return;
     forget();
     faster(rounds);
 }
 
-void Pace::faster(uint64_t by_steps) {
+void MigrationThrottle::faster(uint64_t by_steps) {
     uint64_t step = std::max<uint64_t>(limit_ / kStepDivisor, 1);
-    pace_ = std::min(limit_, pace_ + step * std::min(by_steps, kStepDivisor));
+    throttle_ = std::min(limit_, throttle_ + step * std::min(by_steps, kStepDivisor));
 }
 
-uint64_t Pace::batch_bytes() const {
-    return pace_ == 0 ? kMostBatchBytes : std::min(kMostBatchBytes, pace_ / kBatchesPerS);
+uint64_t MigrationThrottle::batch_bytes() const {
+    return throttle_ == 0 ? kMostBatchBytes : std::min(kMostBatchBytes, throttle_ / kBatchesPerS);
 }
 
-uint64_t Pace::rest_ns(uint64_t bytes, uint64_t took_ns) const {
+uint64_t MigrationThrottle::pause_ns(uint64_t bytes, uint64_t took_ns) const {
     if (limit_ == 0) return 0;
-    uint64_t slowest = std::max<uint64_t>(limit_ / kSlowestByRest, 1);
+    uint64_t slowest = std::max<uint64_t>(limit_ / kSlowestByPause, 1);
     auto longest =
         static_cast<double>(bytes) / static_cast<double>(slowest) * static_cast<double>(kNsPerSecond);
-    return std::min(kRest * took_ns, static_cast<uint64_t>(longest));
+    return std::min(kPauseFactor * took_ns, static_cast<uint64_t>(longest));
 }
 
 }  // namespace tierd

@@ -1,4 +1,4 @@
-// succession.h - which experts the next layer takes after those of this layer: learned while the model runs,
+// expert_predictor.h - which experts the next layer takes after those of this layer: learned while the model runs,
 // and checked against what came.
 //
 // Owns:      for each open mixture of experts a table of likely followers, at most 2 MiB.
@@ -22,27 +22,27 @@
 
 namespace tierd {
 
-class Succession {
+class ExpertPredictor {
   public:
     void model_open(const PolicyView& view, const PolicyModel& model);
     void model_close(uint32_t model);
 
     // An extent was touched. Appends the slices of experts of the next layer that are likely to follow and are
     // absent.
-    void touched(const PolicyView& view, ExtentId extent, std::vector<ExtentId>& guesses);
+    void touched(const PolicyView& view, ExtentId extent, std::vector<ExtentId>& speculative);
 
     // How well it guesses, as a share of 256, and whether it does.
     struct Score {
         uint32_t right_256ths = 0;
         uint32_t samples = 0;
-        bool guessing = false;
+        bool predicting = false;
     };
     Score score(uint32_t model) const;
 
   private:
-    static constexpr size_t kFollowers = 8;
+    static constexpr size_t kSuccessors = 8;
 
-    struct Follower {
+    struct Successor {
         uint16_t expert = TIERD_NO_EXPERT;
         uint8_t came = 0;  // in passes in which the expert was seen and it would have been
         uint8_t seen = 0;  // of so many
@@ -52,7 +52,7 @@ class Succession {
     struct Step {
         uint32_t layer = TIERD_NO_LAYER;
         std::vector<uint16_t> experts;  // touched
-        std::vector<uint16_t> guessed;  // that were expected here, guessed or not
+        std::vector<uint16_t> predicted;  // that were expected here, guessed or not
     };
 
     struct Model {
@@ -60,7 +60,7 @@ class Succession {
         uint32_t layers = 0;
         uint32_t experts = 0;
         std::vector<std::pair<uint32_t, uint32_t>> slices;        // (layer << 16 | expert, index), ascending
-        std::vector<std::array<Follower, kFollowers>> followers;  // of layer * experts + expert
+        std::vector<std::array<Successor, kSuccessors>> successors;  // of layer * experts + expert
         Step before, now;
         std::vector<uint16_t> expected;  // of the next layer
         Score score;
@@ -69,9 +69,9 @@ class Succession {
     static void begin_layer(const PolicyView& view, Model& model, uint32_t layer);
     static void judge(Model& model);
     static void learn(const PolicyView& view, Model& model);
-    static void count(const PolicyView& view, Model& model, std::array<Follower, kFollowers>& row);
-    static void admit(std::array<Follower, kFollowers>& row, uint16_t expert);
-    static void expect(const PolicyView& view, Model& model, uint16_t expert, std::vector<ExtentId>& guesses);
+    static void count(const PolicyView& view, Model& model, std::array<Successor, kSuccessors>& row);
+    static void admit(std::array<Successor, kSuccessors>& row, uint16_t expert);
+    static void expect(const PolicyView& view, Model& model, uint16_t expert, std::vector<ExtentId>& speculative);
     static bool is_mapped(const PolicyView& view, const Model& model, uint32_t layer, uint16_t expert);
     template <class Visit>
     static void each_slice(const Model& model, uint32_t layer, uint16_t expert, Visit visit);

@@ -1,4 +1,4 @@
-// policy_conduct.h - whether a policy may stay, by what its calls cost and returned.
+// policy_health.h - whether a policy may stay, by what its calls cost and returned.
 //
 // A call's processor time is more than its own: interrupts count as the thread's, and so does a virtual processor that
 // its host holds up, for some 10 ms now and then and nobody can tell. Such a stop hits one call of many. So one dear
@@ -17,17 +17,17 @@
 
 namespace tierd {
 
-class PolicyConduct {
+class PolicyHealth {
   public:
     // The call did not run, or returned what it may not.
     static bool is_fault(Hook hook, const CallOutcome& outcome);
     static bool is_over_budget(Hook hook, const CallOutcome& outcome);
     // Of a call that has run for `cpu_ns` of processor time and has not ended. Empty: none.
-    static std::string objection_to_running(Hook hook, uint64_t cpu_ns);
+    static std::string reason_to_end_running(Hook hook, uint64_t cpu_ns);
 
     void add(Hook hook, const CallOutcome& outcome);
     // Why the policy must go; empty: it may stay.
-    const std::string& objection() const { return objection_; }
+    const std::string& exit_reason() const { return exit_reason_; }
 
   private:
     struct Calls {
@@ -35,7 +35,7 @@ class PolicyConduct {
         uint32_t faults_in_a_row = 0;
     };
     std::array<Calls, kHooks> hooks_{};
-    std::string objection_;
+    std::string exit_reason_;
 };
 
 }  // namespace tierd
