@@ -28,7 +28,7 @@ add_custom_command(
   DEPENDS ${here}/generate.py ${here}/entries.txt ${PROJECT_SOURCE_DIR}/cuda_shim/host/exports.map
     ${TIERD_CUDA_INCLUDE}/cuda.h
   COMMENT "Generating the table of CUDA functions" VERBATIM)
-set(names ahead card contexts copies eviction gate graphs launches lease lookup memory passage places queries reach reads residency
+set(names ahead gpu contexts copies eviction gate graphs launches lease lookup memory passage places queries reach reads residency
   shim source uses uvm window)
 list(TRANSFORM names PREPEND cuda/ OUTPUT_VARIABLE TIERD_CUDA_SOURCES)
 list(TRANSFORM TIERD_CUDA_SOURCES APPEND .cc)

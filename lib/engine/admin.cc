@@ -218,7 +218,7 @@ Result<HeatmapStatus> AdminService::heatmap(const std::string& model) const {
                                .heat = estimate.heat / 65536.0,
                                .samples = estimate.samples,
                                .reader_node = extents.heat().reader_node(id),
-                               .cards = {}});
+                               .gpus = {}});
     }
     return map;
 }

@@ -16,10 +16,10 @@ void GpuLeases::update() {
     } else {
         auto marks = policy->lease_contexts();
         if (table_.leases() > 0) desk_->rank(table_.worths(marks));
-        table_.publish(desk_->cards(), *placement_.policy().tables(), marks);
+        table_.publish(desk_->gpus(), *placement_.policy().tables(), marks);
         mark_rows();
     }
-    placement_.policy().set_gpus(table_.cards(), table_.leases());
+    placement_.policy().set_gpus(table_.gpus(), table_.leases());
 }
 
 void GpuLeases::mark_rows() {
@@ -30,18 +30,18 @@ void GpuLeases::mark_rows() {
 }
 
 // The runs are what processes say: they may lie anywhere, and all in the same place.
-void GpuLeases::mark_rows(const WeightFile& file, std::vector<CardRun> runs) {
+void GpuLeases::mark_rows(const WeightFile& file, std::vector<GpuRun> runs) {
     auto rows = placement_.extents().used().subspan(file.first_extent, file.extent_count);
-    for (tierd_extent& row : rows) row.flags &= static_cast<uint8_t>(~TIERD_EXTENT_ON_CARD);
+    for (tierd_extent& row : rows) row.flags &= static_cast<uint8_t>(~TIERD_EXTENT_ON_GPU);
     uint64_t end = file.layout.begin(file.extent_count);
-    std::ranges::sort(runs, {}, &CardRun::offset_bytes);
+    std::ranges::sort(runs, {}, &GpuRun::offset_bytes);
     uint32_t next = 0;  // rows before it are marked where they are to be
-    for (const CardRun& run : runs) {
+    for (const GpuRun& run : runs) {
         if (run.offset_bytes >= end || run.length_bytes == 0) continue;
         uint64_t last_byte = run.offset_bytes + std::min(run.length_bytes, end - run.offset_bytes) - 1;
         uint32_t last = file.layout.index_at(last_byte);
         for (next = std::max(next, file.layout.index_at(run.offset_bytes)); next <= last; next++)
-            rows[next].flags |= TIERD_EXTENT_ON_CARD;
+            rows[next].flags |= TIERD_EXTENT_ON_GPU;
     }
 }
 

@@ -9,7 +9,7 @@
 
 #include "lib/engine/files.h"
 #include "lib/engine/lease_table.h"
-#include "lib/hbm/lease_desk.h"
+#include "lib/gpu/gpu_arbitrator.h"
 #include "lib/placement/placement.h"
 
 namespace tierd {
@@ -17,7 +17,7 @@ namespace tierd {
 class GpuLeases {
   public:
     // `desk`: null where there is no GPU memory to lease.
-    GpuLeases(LeaseDesk* desk, Placement& placement, FileRegistry& files)
+    GpuLeases(GpuArbitrator* desk, Placement& placement, FileRegistry& files)
         : desk_(desk), placement_(placement), files_(files) {}
 
     // What the policy wrote since the last epoch holds from now on; then it is shown how things are.
@@ -25,13 +25,13 @@ class GpuLeases {
 
   private:
     void mark_rows();
-    void mark_rows(const WeightFile& file, std::vector<CardRun> runs);
+    void mark_rows(const WeightFile& file, std::vector<GpuRun> runs);
 
-    LeaseDesk* desk_;
+    GpuArbitrator* desk_;
     Placement& placement_;
     FileRegistry& files_;
     LeaseTable table_;
-    std::optional<uint64_t> marked_;  // LeaseDesk::shown() when rows were last marked
+    std::optional<uint64_t> marked_;  // GpuArbitrator::runs_version() when rows were last marked
 };
 
 }  // namespace tierd

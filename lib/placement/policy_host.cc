@@ -134,7 +134,7 @@ PolicyView PolicyHost::view(ExtentId wanted) {
             .now_ns = backend_.now_ns(),
             .tiers = std::span(tier_infos_).first(tiers_shown_),
             .models = static_cast<uint32_t>(extents_.slots().size()),
-            .cards = gpus_,
+            .gpus = gpus_,
             .leases = leases_,
             .wanted = wanted};
 }

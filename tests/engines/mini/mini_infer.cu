@@ -24,7 +24,7 @@ using mini::Tensor;
 void ok(cudaError_t error, const char* what) {
     if (error == cudaSuccess) return;
     std::fprintf(stderr, "mini_infer: %s: %s\n", what, cudaGetErrorString(error));
-    std::exit(error == cudaErrorMemoryAllocation ? 2 : 1);  // 2: the tests tell a full card from the rest
+    std::exit(error == cudaErrorMemoryAllocation ? 2 : 1);  // 2: the tests tell a full GPU from the rest
 }
 #define OK(call) ok(call, #call)
 
@@ -188,9 +188,9 @@ class Engine {
 
     void prefetch(const void* at, size_t bytes) {
         if (!options_.managed) return;
-        cudaMemLocation card = {};
-        card.type = cudaMemLocationTypeDevice;
-        OK(cudaMemPrefetchAsync(at, bytes, card, 0, stream_));
+        cudaMemLocation gpu = {};
+        gpu.type = cudaMemLocationTypeDevice;
+        OK(cudaMemPrefetchAsync(at, bytes, gpu, 0, stream_));
     }
 
     // The same request again is the same graph: recorded once, launched from then on.
