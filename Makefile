@@ -36,9 +36,10 @@ fuzz-sim: deps configure  ## 100 000 simulated machines (FUZZ_SEEDS), from anoth
 demo: build venv       ## real engines with and without tierd; figures go to build/demo/report.json
 	build/venv/bin/python scripts/demo.py
 
-lint:                  ## is the code formatted by clang-format 19?
+lint:                  ## is the code formatted by clang-format 19, and are the words those of the glossary?
 	scripts/install-deps.sh lint
 	$(SOURCES) | xargs -0 -r $(CLANG_FORMAT) --dry-run --Werror
+	python3 scripts/check-words.py
 
 fmt:                   ## format the code
 	scripts/install-deps.sh lint
