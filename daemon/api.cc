@@ -64,7 +64,7 @@ Result<Fd> listen_on(const ApiConfig& config) {
     if (auto cleared = clear_path(config.socket); !cleared) return std::unexpected(cleared.error());
 
     Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!listener) return os_error("socket");
+    if (!listener) return os_error("make a socket");
     if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
         return os_error("make control socket", config.socket);
     if (config.group && ::chown(config.socket.c_str(), static_cast<uid_t>(-1), *config.group) != 0)

@@ -95,10 +95,10 @@ Result<Fd> connect_unix(const std::string& path, uint32_t timeout_ms) {
         return fail(Code::bad_input, "connect", path, "a socket's path has 1 to 107 bytes");
     std::memcpy(address.sun_path, path.data(), path.size());
     Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!socket) return os_error("socket");
+    if (!socket) return os_error("make a socket");
     timeval limit{timeout_ms / 1000, timeout_ms % 1000 * 1000};  // connect(2) waits as long as a send would
     if (::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0)
-        return os_error("setsockopt");
+        return os_error("set the socket's options");
     if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
         return os_error("connect", path);
     return socket;

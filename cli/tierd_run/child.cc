@@ -42,7 +42,7 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
 
 Result<Child> Child::spawn(const SpawnPlan& plan, const Signals& signals) {
     int pipe_ends[2];
-    if (::pipe2(pipe_ends, O_CLOEXEC) != 0) return os_error("pipe");
+    if (::pipe2(pipe_ends, O_CLOEXEC) != 0) return os_error("make a pipe");
     Fd failure_read(pipe_ends[0]), failure_write(pipe_ends[1]);
     std::vector<char*> argv = pointers(plan.argv), environment = pointers(plan.environment);
     pid_t parent = ::getpid();
@@ -52,7 +52,7 @@ Result<Child> Child::spawn(const SpawnPlan& plan, const Signals& signals) {
     failure_write.reset();
     Child child(pid, Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))));
     if (!child.pidfd_) {
-        auto refused = os_error("pidfd_open", plan.argv[0]);
+        auto refused = os_error("open the process of", plan.argv[0]);
         ::kill(pid, SIGKILL);
         ::waitpid(pid, nullptr, 0);
         return refused;

@@ -85,7 +85,7 @@ Result<PrivateDaemon> PrivateDaemon::start(const DaemonPlan& plan, const Signals
     auto log = open_file(folder->file("tierd.log"), O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (!log) return std::unexpected(log.error());
     int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0) return os_error("pipe");
+    if (::pipe2(ends, O_CLOEXEC) != 0) return os_error("make a pipe");
     Fd ready(ends[0]), tell(ends[1]);
     auto process = Child::spawn({.argv = command_line(plan, *folder, tell.get()),
                                  .environment = environment_of_daemon(),

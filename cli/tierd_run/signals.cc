@@ -12,7 +12,7 @@ Result<Signals> Signals::block() {
     for (int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::sigaddset(&taken, number);
     ::sigprocmask(SIG_BLOCK, &taken, &signals.original_);
     signals.fd_ = Fd(::signalfd(-1, &taken, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!signals.fd_) return os_error("signalfd");
+    if (!signals.fd_) return os_error("make a signalfd");
     return signals;
 }
 

@@ -104,11 +104,11 @@ Result<void> Arena::rearm_page(uint64_t offset_bytes) const {
     std::array<char, kSmallPage> bytes;
     auto at_byte = static_cast<off_t>(offset_bytes);
     if (::lseek(writable_.get(), at_byte, SEEK_DATA) != at_byte)
-        return fail(Code::gone, "renew arena page", {}, "it is not in memory");
+        return fail(Code::gone, "rearm arena page", {}, "it is not in memory");
     std::memcpy(bytes.data(), at(offset_bytes), kSmallPage);
     if (auto released = release(offset_bytes, kSmallPage); !released) return released;
     if (::pwrite(writable_.get(), bytes.data(), kSmallPage, static_cast<off_t>(offset_bytes)) != kSmallPage)
-        return os_error("renew arena page");
+        return os_error("rearm arena page");
     return {};
 }
 

@@ -29,7 +29,7 @@ Result<Fd> duplicate(const Fd& fd) {
 
 Result<Fd> make_eventfd() {
     int raw = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (raw < 0) return os_error("eventfd");
+    if (raw < 0) return os_error("make an eventfd");
     return Fd(raw);
 }
 

@@ -32,8 +32,13 @@ const char* code_name(Code code) noexcept {
     return "unknown";
 }
 
+// An operation that begins with a place in a file, "tierd.toml:3:7: …", already reads as a sentence.
+static bool begins_with_place(const std::string& operation) {
+    return operation.substr(0, operation.find(' ')).ends_with(':');
+}
+
 std::string Error::text() const {
-    std::string line = operation;
+    std::string line = begins_with_place(operation) ? operation : "cannot " + operation;
     if (!object.empty()) line += " " + object;
     if (err != 0) {
         char buffer[128];

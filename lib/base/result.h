@@ -35,7 +35,7 @@ struct Error {
     std::string object;     // on what: a path, a tensor's name; empty: the operation says it all
     std::string hint;       // what a person can do; empty: nothing beyond the obvious
 
-    // One line for people: "open /models/a.gguf: Permission denied (13); add tierd to group models".
+    // One line for people: "cannot open /models/a.gguf: Permission denied (13); add tierd to group models".
     std::string text() const;
 };
 

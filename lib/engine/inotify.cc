@@ -10,7 +10,7 @@ namespace tierd {
 
 Result<FileWatch> FileWatch::make() {
     Fd fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-    if (!fd) return os_error("inotify");
+    if (!fd) return os_error("make an inotify descriptor");
     return FileWatch(std::move(fd));
 }
 

@@ -6,7 +6,7 @@ namespace tierd {
 
 Result<Readiness> Readiness::make() {
     Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
-    if (!epoll) return os_error("epoll");
+    if (!epoll) return os_error("make an epoll descriptor");
     return Readiness(std::move(epoll));
 }
 

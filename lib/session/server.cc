@@ -109,13 +109,13 @@ class Conversation {
     Result<void> handshake() {
         pollfd wait[] = {{socket_.get(), POLLIN, 0}, {shared_->stop_event.get(), POLLIN, 0}};
         if (::poll(wait, 2, 2000) <= 0 || wait[1].revents != 0)
-            return fail(Code::gone, "greet", {}, "no Hello came");
+            return fail(Code::gone, "complete the handshake", {}, "no Hello came");
         auto packet = receive_packet(socket_.get());
         if (!packet) return std::unexpected(packet.error());
         if (packet->header().kind == wire::Kind::lease_hello) return upgrade(*packet);
         auto hello = packet->as<wire::Hello>();
         if (!hello || hello->header.kind != wire::Kind::hello)
-            return fail(Code::bad_input, "greet", {}, "no Hello came");
+            return fail(Code::bad_input, "complete the handshake", {}, "no Hello came");
         peer_.arms_hints = (hello->abilities & wire::kAbilityArmHint) != 0;
         return answer_hello(hello->header);
     }
@@ -146,7 +146,7 @@ class Conversation {
     Result<void> answer_hello(const wire::Header& request) {
         int pair[2];
         if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
-            return os_error("make notice channel");
+            return os_error("make command channel");
         command_channel_ = Fd(pair[0]);
         Fd theirs(pair[1]);
         bool trusted = is_trusted();
@@ -184,8 +184,9 @@ class Conversation {
 
     // Serves one event; false ends the session.
     bool serve_one() {
-        pollfd wait[] = {
-            {socket_.get(), POLLIN, 0}, {command_channel_.get(), POLLIN, 0}, {shared_->stop_event.get(), POLLIN, 0}};
+        pollfd wait[] = {{socket_.get(), POLLIN, 0},
+                         {command_channel_.get(), POLLIN, 0},
+                         {shared_->stop_event.get(), POLLIN, 0}};
         if (::poll(wait, 3, -1) < 0) return errno == EINTR;
         if (wait[2].revents != 0) return false;
         if (wait[1].revents != 0 && !take_acknowledgement()) return false;

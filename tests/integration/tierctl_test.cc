@@ -335,7 +335,7 @@ BOOST_AUTO_TEST_CASE(a_refused_request_is_status_1_with_what_to_do) {
     Setup setup;
     Outcome unknown = setup.run({"pin", "none"});
     BOOST_TEST(unknown.status == 1);
-    BOOST_TEST(unknown.err == "tierctl: find model none; GET /v1/models lists what is known\n");
+    BOOST_TEST(unknown.err == "tierctl: cannot find model none; GET /v1/models lists what is known\n");
     setup.server.reset();
     setup.control.pins_too_large = true;
     BOOST_TEST(setup.run({"pin", "gemma.gguf"}).status == 1);

@@ -30,5 +30,6 @@ BOOST_AUTO_TEST_CASE(sizes_are_printed_with_three_digits_and_a_unit) {
 
 BOOST_AUTO_TEST_CASE(an_error_says_what_was_tried_on_what_and_what_to_do) {
     Error error{Code::denied, EACCES, "open", "/models/a.gguf", "add tierd to group models"};
-    BOOST_TEST(error.text() == "open /models/a.gguf: Permission denied (13); add tierd to group models");
+    BOOST_TEST(error.text() ==
+               "cannot open /models/a.gguf: Permission denied (13); add tierd to group models");
 }
