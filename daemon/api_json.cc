@@ -1,6 +1,7 @@
 #include "daemon/api_json.h"
 
 #include "lib/base/base64.h"
+#include "lib/placement/counter_table.h"
 
 namespace tierd {
 namespace {
@@ -11,32 +12,10 @@ json number_or_null(int value) {
     return value < 0 ? json(nullptr) : json(value);
 }
 
-json to_json_value(const EngineCounters& c) {
-    return {{"epochs", c.epochs},
-            {"faults_missing", c.faults_missing},
-            {"faults_minor", c.faults_minor},
-            {"faults_joined", c.faults_joined},
-            {"fills_demand", c.fills_demand},
-            {"fills_read_ahead", c.fills_read_ahead},
-            {"fills_preload", c.fills_preload},
-            {"fills_wasted", c.fills_wasted},
-            {"bytes_read", c.bytes_read},
-            {"bytes_evicted", c.bytes_evicted},
-            {"evictions", c.evictions},
-            {"read_errors", c.read_errors},
-            {"generations_changed", c.generations_changed},
-            {"fall_backs_commanded", c.fall_backs_commanded},
-            {"decisions_refused", c.decisions_refused},
-            {"sessions_opened", c.sessions_opened},
-            {"moves", c.moves},
-            {"bytes_moved", c.bytes_moved},
-            {"moves_refused", c.moves_refused},
-            {"placements_corrected", c.placements_corrected},
-            {"extents_watched", c.extents_watched},
-            {"huge_mappings", c.huge_mappings},
-            {"slowest_fault_ns", c.slowest_fault_ns},
-            {"hints", c.hints},
-            {"hints_touched", c.hints_touched}};
+json to_json_value(const EngineCounters& counters) {
+    json out;
+    for (const CounterRow& row : kEngineCounters) out[row.name] = counters.*row.value;
+    return out;
 }
 
 json to_json_value(const LayerStatus& layer) {

@@ -4,45 +4,10 @@
 
 #include "daemon/api_json.h"
 #include "lib/base/clock.h"
+#include "lib/placement/counter_table.h"
 
 namespace tierd {
 namespace {
-
-struct CounterRow {
-    const char* name;
-    const char* labels;  // with braces; empty: none
-    const char* help;    // empty: the row continues the metric above
-    uint64_t EngineCounters::* value;
-};
-
-// clang-format off
-constexpr CounterRow kCounters[] = {
-    {"tierd_epochs_total", "", "Rounds of the policy.", &EngineCounters::epochs},
-    {"tierd_faults_total", R"({kind="missing"})", "Touches that faulted: missing waited for a read, minor found the extent in memory, joined waited for a read already under way.", &EngineCounters::faults_missing},
-    {"tierd_faults_total", R"({kind="minor"})", "", &EngineCounters::faults_minor},
-    {"tierd_faults_total", R"({kind="joined"})", "", &EngineCounters::faults_joined},
-    {"tierd_fills_total", R"({cause="demand"})", "Extents read into memory.", &EngineCounters::fills_demand},
-    {"tierd_fills_total", R"({cause="read_ahead"})", "", &EngineCounters::fills_read_ahead},
-    {"tierd_fills_total", R"({cause="preload"})", "", &EngineCounters::fills_preload},
-    {"tierd_fills_wasted_total", "", "Extents read ahead and evicted before any touch.", &EngineCounters::fills_wasted},
-    {"tierd_read_bytes_total", "", "Bytes read from weight files.", &EngineCounters::bytes_read},
-    {"tierd_evicted_bytes_total", "", "Bytes dropped from memory.", &EngineCounters::bytes_evicted},
-    {"tierd_evictions_total", "", "Extents dropped from memory.", &EngineCounters::evictions},
-    {"tierd_read_errors_total", "", "Reads of weight files that failed.", &EngineCounters::read_errors},
-    {"tierd_generations_changed_total", "", "Weight files found changed while they were served.", &EngineCounters::generations_changed},
-    {"tierd_fall_backs_ordered_total", "", "Ranges given back to the kernel's mapping on tierd's order.", &EngineCounters::fall_backs_commanded},
-    {"tierd_decisions_refused_total", "", "Policy proposals that failed validation.", &EngineCounters::decisions_refused},
-    {"tierd_moves_total", "", "Extents that went from one memory tier to another.", &EngineCounters::moves},
-    {"tierd_moved_bytes_total", "", "Bytes of them.", &EngineCounters::bytes_moved},
-    {"tierd_moves_refused_total", "", "Moves that the kernel refused.", &EngineCounters::moves_refused},
-    {"tierd_placements_corrected_total", "", "Extents found in another memory node than they were left in.", &EngineCounters::placements_corrected},
-    {"tierd_extents_watched_total", "", "Mapped extents whose next touch was made to be seen.", &EngineCounters::extents_watched},
-    {"tierd_hints_total", R"({seen="hinted"})", "Extents of which the next touch was made to be seen, and those that were touched then.", &EngineCounters::hints},
-    {"tierd_hints_total", R"({seen="touched"})", "", &EngineCounters::hints_touched},
-    {"tierd_huge_mappings_total", "", "Mappings of extents that were made huge.", &EngineCounters::huge_mappings},
-    {"tierd_sessions_opened_total", "", "Client processes that attached.", &EngineCounters::sessions_opened},
-};
-// clang-format on
 
 void add_head(std::string& out, const char* name, const char* help, const char* type) {
     out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
@@ -137,9 +102,10 @@ std::string prometheus_text(const EngineStatus& status, const std::vector<ModelS
     add_head(out, "tierd_info", "What runs; always 1.", "gauge");
     out += fmt::format("tierd_info{{version=\"{}\",policy=\"{}\"}} 1\n", label(status.version),
                        label(status.policy));
-    for (const CounterRow& row : kCounters) {
-        if (*row.help != '\0') add_head(out, row.name, row.help, "counter");
-        out += fmt::format("{}{} {}\n", row.name, row.labels, status.counters.*row.value);
+    for (const CounterRow& row : kEngineCounters) {
+        if (*row.metric == '\0') continue;
+        if (*row.help != '\0') add_head(out, row.metric, row.help, "counter");
+        out += fmt::format("{}{} {}\n", row.metric, row.labels, status.counters.*row.value);
     }
     add_seconds(out, "tierd_uptime_seconds", "Time since the start.", status.uptime_ns);
     add_seconds(out, "tierd_slowest_fault_seconds",
