@@ -30,11 +30,11 @@ bool reading[EXTENTS], read_done[EXTENTS];
 bool punching[EXTENTS], released[EXTENTS];
 bool mapped[EXTENTS];           /* the session's page table has it */
 
-bool moving[EXTENTS];           /* Core::moves_ has it */
+bool moving[EXTENTS];           /* Mover::moves_ has it */
 byte going_to[EXTENTS];         /* Move::to */
 bool then_evict[EXTENTS];
 bool not_whole[EXTENTS];
-byte other_tier[EXTENTS] = NOWHERE; /* Core::scattered_ */
+byte other_tier[EXTENTS] = NOWHERE; /* Mover::split_ */
 bool handed_over[EXTENTS];      /* the migrator has it */
 bool carrying[EXTENTS];
 bool arrived[EXTENTS];          /* the migrator's report is in the mailbox */
