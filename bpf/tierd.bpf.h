@@ -3,7 +3,7 @@
  * tierd.bpf.h - what the author of a policy includes: the tables, ways to walk them, and the words of an answer.
  *
  * Owns:      the maps that tierd shares with a policy, and the helpers below.
- * Invariant: a policy reads rows, models, tiers, GPUs and leases, and writes marks and its answer. Whatever it writes costs speed at
+ * Invariant: a policy reads rows, models, tiers, GPUs and leases, and writes contexts and its answer. Whatever it writes costs speed at
  *            most: tierd checks every proposal.
  * Callers:   BPF C, compiled with `clang -target bpf -O2 -g`. One call runs at a time, on a thread of its own that no
  *            engine waits for.
@@ -19,7 +19,7 @@
  *   TIERD_HOOK(epoch)        every epoch (100 ms unless configured).
  *   TIERD_HOOK(admit)        extent from_tier to_tier model   may this read-ahead or move be carried out?
  *   TIERD_HOOK(tier_change)  to_tier        a tier came, went, grew, shrank.
- *   TIERD_HOOK(contend)      gpus leases   every epoch while processes share a GPU: mark who is to have it first.
+ *   TIERD_HOOK(contend)      gpus leases   every epoch while processes share a GPU: set the priority of leases.
  *
  * All but init and admit return 0; anything else is counted as a fault of the policy. The smallest useful policy:
  *
@@ -27,9 +27,9 @@
  *   TIERD_POLICY("GPL");
  *   TIERD_HOOK(fault)
  *   {
- *           struct tierd_extent_ctx *mark = tierd_extent_ctx(call->extent);
- *           if (mark)
- *                   mark->worth = call->now_ns;
+ *           struct tierd_extent_ctx *ctx = tierd_extent_ctx(call->extent);
+ *           if (ctx)
+ *                   ctx->score = call->now_ns;
  *           return 0;
  *   }
  */
@@ -248,13 +248,13 @@ TIERD_INLINE void tierd_propose(__u32 kind, __u32 extent, __u32 tier, __u32 prio
 	answer->decisions = place + 1;
 }
 
-/* Read it before it is touched. Set its worth first: memory is taken only from extents worth less. */
+/* Read it before it is touched. Set its score first: memory is taken only from extents of lower score. */
 TIERD_INLINE void tierd_read_ahead(__u32 extent, __u32 priority)
 {
 	tierd_propose(TIERD_READ_AHEAD, extent, TIERD_NO_TIER, priority);
 }
 
-/* Drop it now. A low worth is the gentler way: it goes when the memory is needed. */
+/* Drop it now. A low score is the gentler way: it goes when the memory is needed. */
 TIERD_INLINE void tierd_evict(__u32 extent)
 {
 	tierd_propose(TIERD_EVICT, extent, TIERD_NO_TIER, 0);

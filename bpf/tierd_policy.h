@@ -8,7 +8,7 @@
  * Callers:   tierd (C++) and policies (BPF C, through tierd.bpf.h). Who writes a record stands at its head; the
  *            verifier refuses a policy that writes any other.
  *
- * An extent costs 64 bytes: 48 in its row, 16 in its mark.
+ * An extent costs 64 bytes: 48 in its row, 16 in its context.
  */
 /* BPF sources keep the kernel's style. */
 /* clang-format off */
@@ -106,9 +106,9 @@ TIERD_ASSERT(sizeof(struct tierd_extent) == 48, "layout is ABI: bump TIERD_ABI_V
 /* What a policy keeps with an extent. Written by the policy alone; all zero when it is loaded, and when the row's file is
  * opened.
  *
- * `worth` is how tierd chooses victims: when memory is short, of the extents that are resident and not pinned, those
- * worth least go first (of equals the one not touched for longest). Memory for a read-ahead is only taken from extents
- * worth less than the one to be read. TIERD_HOLD: only a demand miss that finds nothing else may take it.
+ * `score` is how tierd chooses victims: when memory is short, of the extents that are resident and not pinned, those
+ * of the lowest score go first (of equals the one not touched for longest). Memory for a read-ahead is only taken from extents
+ * of lower score than the one to be read. TIERD_HOLD: only a demand miss that finds nothing else may take it.
  */
 struct tierd_extent_ctx {
 	__u64 score;
@@ -182,9 +182,9 @@ TIERD_ASSERT(sizeof(struct tierd_lease) == 80, "layout is ABI: bump TIERD_ABI_VE
 /* What a policy keeps with a lease, by its slot. Written by the policy alone; all zero when it is loaded, and when the slot
  * goes to another process.
  *
- * `priority` decides who has a GPU when not all fit: of those that wait, who is worth most is served first (of equals who has
- * waited longest), and memory is asked back from who is worth least. Nobody is passed over for longer than eight time slices,
- * whatever he is worth, and a lease that works keeps its slice.
+ * `priority` decides who has a GPU when not all fit: of those that wait, the highest is served first (of equals who has
+ * waited longest), and memory is asked back from the lowest. Nobody is passed over for longer than eight time slices,
+ * whatever its priority, and a lease that works keeps its slice.
  */
 struct tierd_lease_ctx {
 	__u64 priority;
@@ -216,7 +216,7 @@ struct tierd_call {
 };
 TIERD_ASSERT(sizeof(struct tierd_call) == 56, "layout is ABI: bump TIERD_ABI_VERSION");
 
-/* What `tierd_admit` returns. */
+/* What tierd/admit returns. */
 enum tierd_verdict {
 	TIERD_ADMIT = 0,
 	TIERD_REFUSE = 1,

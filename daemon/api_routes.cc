@@ -186,6 +186,16 @@ ApiResponse resize_tier(Control& control, const std::string& name, const std::st
     return bytes ? one(control.resize_tier(name, *bytes)) : refuse(bytes.error());
 }
 
+ApiResponse start_trace(Control& control, const std::string& body) {
+    if (body.empty()) return one(control.start_trace(false));
+    json request = json::parse(body, nullptr, false);
+    bool sound = request.is_object() && request.size() == 1 && request.contains("complete") &&
+                 request["complete"].is_boolean();
+    if (!sound)
+        return refuse({Code::bad_input, 0, "start a trace", {}, R"(send {"complete": true} or nothing)"});
+    return one(control.start_trace(request["complete"].get<bool>()));
+}
+
 ApiResponse pause_sources(Control& control, const std::string& body) {
     json request = json::parse(body, nullptr, false);
     bool sound = request.is_object() && request.size() == 1 && request.contains("paused") &&
@@ -263,7 +273,7 @@ constexpr ApiRoute kRoutes[] = {
     {"GET",  "/v1/policy",                [](Control& c, Text, Text) { return one(c.policy()); }},
     {"PUT",  "/v1/policy",                [](Control& c, Text, Text body) { return load_policy(c, body); }},
     {"DELETE", "/v1/policy",              [](Control& c, Text, Text) { return one(c.unload_policy()); }},
-    {"POST", "/v1/trace",                 [](Control& c, Text, Text) { return one(c.start_trace()); }},
+    {"POST", "/v1/trace",                 [](Control& c, Text, Text body) { return start_trace(c, body); }},
     {"GET",  "/v1/trace",                 [](Control& c, Text, Text) { return one(c.fetch_trace()); }},
     {"DELETE", "/v1/trace",               [](Control& c, Text, Text) { return one(c.stop_trace()); }},
     {"GET",  "/metrics",                  [](Control& c, Text, Text) { return metrics(c); }},

@@ -7,8 +7,8 @@
  * Reads: the other slices of a touched expert at once (gate, up and down lie apart in the file), and the expert that
  *        followed it in the layer after, once that has proved true often enough.
  *
- * Popularity is one number that never has to be aged: a touch counts 2^(now / half_life), and an expert's worth is the
- * logarithm of the sum of its touches. So the worths of different times compare as they are.
+ * Popularity is one number that never has to be aged: a touch counts 2^(now / half_life), and an expert's score is the
+ * logarithm of the sum of its touches. So the scores of different times compare as they are.
  */
 #include "expert_predictor.bpf.h"
 
@@ -21,11 +21,11 @@ TIERD_KNOB(__u32, sure, 16);
 /* Experts watched in an epoch: about 30 µs each, and a fault when it is touched. 0: none. */
 TIERD_KNOB(__u32, watched, 48);
 
-#define STEP 65536ull	    /* of worth: twice the touches */
-#define SHARED (1ull << 62) /* what every token of a mixture uses is worth more than this */
+#define STEP 65536ull	    /* of score: twice the touches */
+#define SHARED (1ull << 62) /* what every token of a mixture uses scores higher than this */
 #define TOGETHER 16	    /* touches within which an expert's slices count as one */
 
-/* A mark's words: the count of touches at its expert's last one; 1: the next will be seen. */
+/* A context's numbers: the count of touches at its expert's last one; 1: the next will be seen. */
 enum { COUNTED, WATCHED };
 
 static __u32 touches; /* of experts, as seen */

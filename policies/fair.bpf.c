@@ -11,7 +11,7 @@
 
 TIERD_POLICY("Dual BSD/GPL");
 
-#define WITHIN (1ull << 63) /* worth of what belongs to a model within its share, and more; time fits below it */
+#define WITHIN (1ull << 63) /* score of what belongs to a model within its share, and more; time fits below it */
 
 /* By slot. 1: the model holds more than its share. */
 struct {

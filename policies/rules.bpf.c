@@ -3,7 +3,7 @@
  * rules.bpf.c - what an administrator wrote down in TOML; all else goes by the last touch.
  *
  * Why:   most wishes are a sentence: hold the routers, this tenant gets 4 GiB, that model goes first. None needs C.
- * How:   `tierctl policy build rules.toml` writes the rules into a copy of this object. The worth of an extent is its
+ * How:   `tierctl policy build rules.toml` writes the rules into a copy of this object. The score of an extent is its
  *        class above the time of its last touch. Of what a cap covers, the excess goes to class "first", oldest first.
  * Reads: rows and models; tiers where a rule prefers one. Knobs: none but the rules.
  */

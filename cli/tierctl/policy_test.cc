@@ -51,9 +51,11 @@ std::expected<std::vector<Contender>, Failure> contenders(const PolicyTest& test
                            return replay_policy(workload, tiers, object, set);
                        }});
     }
-    all.push_back({"LRU", [&workload](auto& tiers) { return replay_reference(workload, tiers, Reference::lru); }});
     all.push_back(
-        {"optimum", [&workload](auto& tiers) { return replay_reference(workload, tiers, Reference::belady); }});
+        {"LRU", [&workload](auto& tiers) { return replay_reference(workload, tiers, Reference::lru); }});
+    all.push_back({"optimum", [&workload](auto& tiers) {
+                       return replay_reference(workload, tiers, Reference::belady);
+                   }});
     return all;
 }
 
@@ -177,18 +179,29 @@ json result_json(const ReplayResult& r) {
     return out;
 }
 
-std::string to_json(const Findings& found) {
-    json out{{"results", json::array()}, {"places", found.chart.places}, {"curves", json::object()}};
+std::string to_json(const Workload& workload, const Findings& found) {
+    json out{{"results", json::array()},
+             {"places", found.chart.places},
+             {"curves", json::object()},
+             {"touches_filled_in", workload.unseen},
+             {"cant_tell", workload.cant_tell}};
     for (const ReplayResult& r : found.at_capacity) out["results"].push_back(result_json(r));
     for (const Curve& curve : found.chart.curves) out["curves"][curve.name] = curve.values;
     return out.dump(2, ' ', true) + "\n";
 }
 
-std::string view(const Trace& trace, const Workload& workload, const ReplayTiers& tiers, const Findings& found) {
-    std::string out =
-        fmt::format("{} touches of {} extents ({}), memory {}{}\n\n", workload.order.size(), workload.extents,
-                    format_bytes(workload.bytes), format_bytes(tiers.capacity_bytes()),
-                    trace.complete ? "" : "; only the touches that tierd saw");
+std::string view(const Workload& workload, const ReplayTiers& tiers, const Findings& found) {
+    std::string out = fmt::format(
+        "{} touches of {} extents ({}), memory {}{}\n\n", workload.order.size(), workload.extents,
+        format_bytes(workload.bytes), format_bytes(tiers.capacity_bytes()),
+        workload.unseen == 0
+            ? ""
+            : fmt::format("; {} of the touches were not seen and are filled in", workload.unseen));
+    if (!workload.cant_tell.empty())
+        out += fmt::format(
+            "This recording can't tell what policies would read. {}.\n"
+            "Record again with --complete, or under a budget in which most touches are misses.\n\n",
+            workload.cant_tell);
     out += view_results(found.at_capacity, tiers.tiers.size() > 1) + view_models(found.at_capacity);
     out += view_troubles(found.at_capacity);
     if (!found.chart.places.empty()) out += "\n" + draw_text(found.chart);
@@ -220,7 +233,7 @@ Output run_policy_test(const PolicyTest& test) {
         file << draw_svg(found->chart);
         if (!file.flush()) return std::unexpected(Failure{Exit::failed, "could not write " + test.svg});
     }
-    return test.as_json ? to_json(*found) : view(*trace, *workload, *tiers, *found);
+    return test.as_json ? to_json(*workload, *found) : view(*workload, *tiers, *found);
 }
 
 void add_policy_test(CLI::App& policy, Chosen& chosen) {

@@ -28,6 +28,7 @@ constexpr size_t kEnoughBytes = kMaxTraceBytes - 64 * kMiB;
 struct TraceRecord {
     std::string file;
     uint64_t seconds = 0;  // 0: until interrupted
+    bool complete = false;
 };
 
 // Until the pause is over, or the user wants an end. The signals are blocked, so none is missed between two looks.
@@ -48,7 +49,7 @@ class Recording {
         // The file first: tierd must not record for one that can't be written.
         file_ = Fd(::open(wanted_.file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
         if (!file_) return std::unexpected(trouble());
-        Answer begun = client_.call("POST", kTarget);
+        Answer begun = client_.call("POST", kTarget, wanted_.complete ? R"({"complete": true})" : "");
         if (!begun) return std::unexpected(begun.error());  // another's recording is not ours to end
         if (auto kept = keep(begun); !kept) return give_up(kept.error());
         uint64_t end_ns = monotonic_ns() + wanted_.seconds * 1000 * kNsPerMs;
@@ -103,6 +104,10 @@ void add_trace_commands(CLI::App& app, Chosen& chosen) {
     sub->add_option("FILE", record->file, "The trace (docs/trace-format.md); overwritten")->required();
     sub->add_option("--seconds", record->seconds, "End by itself after so long")
         ->check(CLI::Range(1, 86'400 * 366));
+    sub->add_flag(
+        "--complete", record->complete,
+        "Make every touch be seen: weights are unmapped again as engines touch them, and each touch costs "
+        "its thread a fault of about 0.1 ms");
     sub->callback([&chosen, record] {
         chosen = [record](const Client& client) { return Recording(client, *record).run(); };
     });

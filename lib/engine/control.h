@@ -68,7 +68,8 @@ class Control {
     virtual Result<PolicyStatus> unload_policy() = 0;
     // Records what happens to extents from now on, until stop_trace(); the pieces in a row are a trace. Nobody fetching for
     // 30 s ends it too. Errors: busy while another recording goes on; not_found where none does.
-    virtual Result<TraceChunk> start_trace() = 0;
+    // `complete`: every touch is made to be seen, at the price of a fault for each.
+    virtual Result<TraceChunk> start_trace(bool complete) = 0;
     virtual Result<TraceChunk> fetch_trace() = 0;
     virtual Result<TraceChunk> stop_trace() = 0;
     // Sets the budget; a smaller one evicts at once. Errors: bad_input below the minimum (a few extents).

@@ -329,8 +329,9 @@ class ThreadedEngine final : public Engine {
         if (!gone) return std::unexpected(gone.error());
         return policy();
     }
-    Result<TraceChunk> start_trace() override {
-        return ask<Result<TraceChunk>>([](Core& core) { return core.placement.policy().start_trace(); });
+    Result<TraceChunk> start_trace(bool complete) override {
+        return ask<Result<TraceChunk>>(
+            [complete](Core& core) { return core.placement.policy().start_trace(complete); });
     }
     Result<TraceChunk> fetch_trace() override {
         return ask<Result<TraceChunk>>([](Core& core) { return core.placement.policy().fetch_trace(); });

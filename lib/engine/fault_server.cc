@@ -56,7 +56,7 @@ void FaultServer::handle(Client& client, const Fault& fault) {
     ExtentId id = file.extent_at(region->offset_bytes + (fault.address - region->address));
     if (file.changed)
         return sessions_.command_fall_back(client, {file.number, 0, file.arena.length_bytes(), {}},
-                                         FallBackReason::changed);
+                                           FallBackReason::changed);
     uint64_t arrived_ns = monotonic_ns();
     if (placement_.extents().is(id, TIERD_EXTENT_RESIDENT))
         return serve_resident(client, *region, id, fault, arrived_ns);
@@ -67,6 +67,7 @@ void FaultServer::handle(Client& client, const Fault& fault) {
     joins ? counters.faults_joined++ : counters.faults_missing++;
     wait(id, client, fault.address, arrived_ns);
     placement_.accessed(id, Touch::missing);
+    hinter_.on_access(id);
 }
 
 void FaultServer::serve_resident(Client& client, const Region& region, ExtentId id, const Fault& fault,
@@ -80,10 +81,11 @@ void FaultServer::serve_resident(Client& client, const Region& region, ExtentId 
     if (!hinted) backend_.reader_waited(WaitKind::minor, arrived_ns);
     profile_.add(FaultStage::minor, monotonic_ns() - arrived_ns);
     placement_.accessed(id, Touch::minor);
+    hinter_.on_access(id);
     if (!mapped) return wait(id, client, fault.address, arrived_ns);
     if (hinted)
         hinter_.on_touched(client, file, id, fault, arrived_ns);
-    else if (placement_.everything_fits())
+    else if (placement_.everything_fits() && !placement_.policy().records_all())
         ahead_.push_back({client.number, file.number, file.index_of(id) + 1,
                           file.index_of(placement_.mapped_with(id)), 0});
 }
@@ -142,13 +144,15 @@ bool FaultServer::map_for(Client& client, const WeightFile& file, ExtentId id) {
         AddressRange range = range_of(region, id);
         if (range.length_bytes > 0 && !map_extent(client, region, id, range.address)) return false;
     }
-    placement_.extents().heat().disarm(id, monotonic_ns());
+    placement_.mapped_ahead(id);
     return true;
 }
 
 void FaultServer::map_ahead(const Client& client, const WeightFile& file, uint64_t offset_bytes,
                             uint64_t length_bytes) {
-    if (file.resident_extents == 0 || !placement_.everything_fits() || ahead_.size() >= kMaxAhead) return;
+    if (file.resident_extents == 0 || !placement_.everything_fits() || ahead_.size() >= kMaxAhead ||
+        placement_.policy().records_all())
+        return;
     uint32_t first = file.layout.index_at(offset_bytes);
     uint32_t last = file.layout.index_at(offset_bytes + length_bytes - 1);
     ahead_.push_back({client.number, file.number, first, std::min(last + 1, file.extent_count),
@@ -199,6 +203,7 @@ void FaultServer::on_filled(const PlacementEvent& event) {
         }
     }
     if (!placement_.extents().is(id, TIERD_EXTENT_RESIDENT) || !event.map_ahead) return;
+    if (placement_.policy().records_all()) return;
     filled_.push_back(id);
     if (event.foreseen) placement_.accessed(id, Touch::minor, true);
 }
@@ -259,7 +264,7 @@ void FaultServer::on_failed(ExtentId id, FallBackReason reason) {
     for (const Waiter& waiter : list)
         if (Client* client = sessions_.find(waiter.client))
             sessions_.command_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}},
-                                      reason);
+                                        reason);
 }
 
 void FaultServer::check_deadlines() {
@@ -274,7 +279,7 @@ void FaultServer::check_deadlines() {
             spdlog::warn("pid {} waited {} ms for extent {} of {}: it falls back to the kernel's mapping",
                          client->peer.pid, deadline_ms_, file.index_of(id), file.path);
             sessions_.command_fall_back(*client, {file.number, file.offset_of(id), file.memory_of(id), {}},
-                                      FallBackReason::deadline);
+                                        FallBackReason::deadline);
         }
     }
 }

@@ -8,25 +8,25 @@ namespace tierd {
 static constexpr uint64_t kMarkEpochs = 10;
 
 void GpuLeases::update() {
-    if (desk_ == nullptr) return;
+    if (arbitrator_ == nullptr) return;
     const BpfPolicy* policy = placement_.policy().bpf();
     if (policy == nullptr) {
-        if (table_.leases() > 0) desk_->rank({});
+        if (table_.leases() > 0) arbitrator_->set_priorities({});
         table_ = {};
     } else {
         auto marks = policy->lease_contexts();
-        if (table_.leases() > 0) desk_->rank(table_.worths(marks));
-        table_.publish(desk_->gpus(), *placement_.policy().tables(), marks);
+        if (table_.leases() > 0) arbitrator_->set_priorities(table_.priorities(marks));
+        table_.publish(arbitrator_->gpus(), *placement_.policy().tables(), marks);
         mark_rows();
     }
     placement_.policy().set_gpus(table_.gpus(), table_.leases());
 }
 
 void GpuLeases::mark_rows() {
-    uint64_t shown = desk_->shown();
+    uint64_t shown = arbitrator_->runs_version();
     if (marked_ == shown || placement_.counters().epochs % kMarkEpochs != 0) return;
     marked_ = shown;
-    for (auto& [number, file] : files_.all()) mark_rows(*file, desk_->runs_of(number));
+    for (auto& [number, file] : files_.all()) mark_rows(*file, arbitrator_->runs_of(number));
 }
 
 // The runs are what processes say: they may lie anywhere, and all in the same place.

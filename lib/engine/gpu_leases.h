@@ -16,9 +16,9 @@ namespace tierd {
 
 class GpuLeases {
   public:
-    // `desk`: null where there is no GPU memory to lease.
-    GpuLeases(GpuArbitrator* desk, Placement& placement, FileRegistry& files)
-        : desk_(desk), placement_(placement), files_(files) {}
+    // `arbitrator`: null where there is no GPU memory to lease.
+    GpuLeases(GpuArbitrator* arbitrator, Placement& placement, FileRegistry& files)
+        : arbitrator_(arbitrator), placement_(placement), files_(files) {}
 
     // What the policy wrote since the last epoch holds from now on; then it is shown how things are.
     void update();
@@ -27,7 +27,7 @@ class GpuLeases {
     void mark_rows();
     void mark_rows(const WeightFile& file, std::vector<GpuRun> runs);
 
-    GpuArbitrator* desk_;
+    GpuArbitrator* arbitrator_;
     Placement& placement_;
     FileRegistry& files_;
     LeaseTable table_;

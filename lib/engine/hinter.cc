@@ -16,6 +16,7 @@ namespace {
 
 constexpr uint64_t kSmallPage = 4 * kKiB;
 constexpr uint64_t kHugePage = 2 * kMiB;
+constexpr uint32_t kArmedAnEpoch = 256;  // for a complete recording: some 10 ms
 
 }  // namespace
 
@@ -85,7 +86,36 @@ void Hinter::end_round() {
     round_hints_ = round_faults_ = 0;
 }
 
+void Hinter::on_access(ExtentId id) {
+    if (!placement_.policy().records_all()) return;
+    ExtentId before = std::exchange(last_access_, id);
+    if (before != id) arm_mapped(before);
+}
+
+// What was mapped before the recording began, or by others than the last toucher.
+void Hinter::arm_some_mapped() {
+    const uint32_t rows = placement_.extents().size();
+    uint32_t armed = 0;
+    for (uint32_t looked = 0; looked < rows && armed < kArmedAnEpoch; looked++) {
+        if (next_mapped_ >= rows) next_mapped_ = 0;
+        ExtentId id = next_mapped_++;
+        if (id != last_access_ && arm_mapped(id)) armed++;
+    }
+}
+
+bool Hinter::arm_mapped(ExtentId id) {
+    Extents& extents = placement_.extents();
+    PlacedFile* file = extents.find(id);
+    bool may = file != nullptr && !file->changed && extents.is(id, TIERD_EXTENT_RESIDENT) &&
+               extents.has_flag(id, TIERD_EXTENT_MAPPED) && !extents.heat().hinted(id) &&
+               !placement_.mover().is_moving(id);
+    if (!may || !hint(id)) return false;
+    placement_.armed(id);
+    return true;
+}
+
 void Hinter::epoch(uint64_t now_ns, bool is_waiting) {
+    if (placement_.policy().records_all()) arm_some_mapped();
     const uint64_t wall_ns = now_ns - std::exchange(last_epoch_ns_, now_ns);
     if (!config_.on) return;
     budget_.spent(worker_cost_->cpu_ns.exchange(0));
@@ -131,7 +161,7 @@ void Hinter::hint_some() {
     auto chosen = chooser_.choose(extents.used(), extents.heat(), budget_.budget(), may);
     for (ExtentId id : chosen) {
         if (!hint(id)) continue;
-        extents.heat().arm(id, monotonic_ns(), true);
+        placement_.armed(id);
         hints_sent_++;
         placement_.counters().hints++;
     }

@@ -48,6 +48,9 @@ class Hinter {
     void on_touched(const Client& client, const WeightFile& file, ExtentId id, const Fault& fault,
                     uint64_t arrived_ns);
 
+    // Of a complete recording: what was touched before this touch is made to show its next one.
+    void on_access(ExtentId id);
+
     // Faults that this round of the loop has read.
     void count_faults(size_t faults) { round_faults_ += faults; }
     // The round is over: of each the share of its faults that hints brought is what hints cost.
@@ -64,6 +67,8 @@ class Hinter {
     void update_boundaries();
     void hint_some();
     bool hint(ExtentId id);
+    void arm_some_mapped();
+    bool arm_mapped(ExtentId id);
     void refresh_heat(uint64_t now_ns);
 
     Config config_;
@@ -75,9 +80,11 @@ class Hinter {
     Worker& evictor_;
     HintChooser chooser_;
     HintBudget budget_;
-    std::minstd_rand random_;   // which page of an extent
-    uint64_t hints_sent_ = 0;   // in this epoch
-    uint64_t round_hints_ = 0;  // of this round's faults, those that hints brought
+    std::minstd_rand random_;           // which page of an extent
+    ExtentId last_access_ = kNoExtent;  // of a complete recording
+    ExtentId next_mapped_ = 0;          // row to be looked at for one
+    uint64_t hints_sent_ = 0;           // in this epoch
+    uint64_t round_hints_ = 0;          // of this round's faults, those that hints brought
     uint64_t round_faults_ = 0;
     uint64_t round_cpu_ns_ = 0;  // of this thread, at the end of the last round
     uint64_t last_epoch_ns_ = 0;

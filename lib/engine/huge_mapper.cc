@@ -103,7 +103,7 @@ void HugeMapper::mark_huge(uint64_t number, AddressRange run) {
         const Region* region = client->find(at);
         if (region == nullptr) continue;
         ExtentId id = region->file->extent_at(region->offset_bytes + (at - region->address));
-        if (extents.heat().hinted(id)) extents.heat().disarm(id, monotonic_ns());
+        if (extents.heat().hinted(id)) placement_.mapped_ahead(id);
         if (extents.is(id, TIERD_EXTENT_RESIDENT)) extents.set_huge(id, true);
     }
 }

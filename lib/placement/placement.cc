@@ -125,6 +125,16 @@ void Placement::count_heat(ExtentId id, uint64_t now_ns) {
     row.samples = estimate.samples;
 }
 
+void Placement::mapped_ahead(ExtentId id) {
+    extents_.heat().disarm(id, backend_.now_ns());
+    policy_.mapped(id);
+}
+
+void Placement::armed(ExtentId id) {
+    extents_.heat().arm(id, backend_.now_ns(), true);
+    policy_.armed(id);
+}
+
 // What is free is filled in the order in which the model is used to be touched.
 void Placement::advise(const PlacedFile& file, uint64_t begin, uint64_t end) {
     if (!everything_fits() || !config_.read_ahead) return;
@@ -184,7 +194,7 @@ Refusal Placement::propose_watch(ExtentId id) {
         return Refusal::not_mapped;
     }
     counters_.extents_watched++;
-    extents_.heat().arm(id, backend_.now_ns(), true);
+    armed(id);
     return Refusal::none;
 }
 

@@ -58,6 +58,9 @@ class Placement {
     // touch brings no other slices of its expert: each would foresee one more touch, and where not all of them fit they would
     // evict and read each other for ever.
     void accessed(ExtentId id, Touch touch, bool foreseen = false);
+    // The extent was mapped ahead of any touch: further touches are not seen. Its next touch was made to be seen.
+    void mapped_ahead(ExtentId id);
+    void armed(ExtentId id);
     // Advice to read the file's bytes from `begin` to `end`; never evicts anything.
     void advise(const PlacedFile& file, uint64_t begin, uint64_t end);
     // One signal for a few extents is enough while nothing is short: with a touched resident extent, those behind it up to

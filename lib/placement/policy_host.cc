@@ -77,6 +77,15 @@ void PolicyHost::recorded_access(ExtentId id, Touch touch) {
     if (recorder_) recorder_->touched(view(), id, touch);
 }
 
+// Policies are not told: to them a mapped extent is one that was touched.
+void PolicyHost::mapped(ExtentId id) {
+    if (recorder_) recorder_->mapped(view(), id);
+}
+
+void PolicyHost::armed(ExtentId id) {
+    if (recorder_) recorder_->armed(view(), id);
+}
+
 void PolicyHost::filled(ExtentId id) {
     policy_->filled(view(), id);
     if (recorder_) recorder_->filled(view(), id);
@@ -265,12 +274,15 @@ void PolicyHost::grow_if_needed() {
 
 // --- a recording
 
-Result<TraceChunk> PolicyHost::start_trace() {
+Result<TraceChunk> PolicyHost::start_trace(bool complete) {
     if (recorder_ && !recorder_->abandoned())
         return fail(Code::busy, "record a trace", {}, "another recording goes on; end that one first");
-    recorder_ = std::make_unique<TraceRecorder>(view());
-    for (const PlacedFile* file : extents_.slots())
-        if (file != nullptr) recorder_->model_opened(view(), as_policy_model(*file));
+    recorder_ = std::make_unique<TraceRecorder>(view(), complete);
+    for (const PlacedFile* file : extents_.slots()) {
+        if (file == nullptr) continue;
+        recorder_->model_opened(view(), as_policy_model(*file));
+        recorder_->resident_before(view(), file->slot);
+    }
     return recorder_->take(view());
 }
 

@@ -61,6 +61,8 @@ class PolicyHost {
     // `foreseen`: nobody has touched it yet, so nothing is read ahead for it.
     const PolicyDecisions& accessed(ExtentId id, Touch touch, bool foreseen);
     void recorded_access(ExtentId id, Touch touch);  // after the access was counted: for the trace
+    void mapped(ExtentId id);                        // ahead of any touch
+    void armed(ExtentId id);
     void filled(ExtentId id);
     void evicted(ExtentId id);
     // Victims for `bytes`; `wanted`: what a read-ahead wants the memory for.
@@ -98,9 +100,12 @@ class PolicyHost {
     void check();
 
     // --- a recording. What is open already comes first. Errors: busy, not_found.
-    Result<TraceChunk> start_trace();
+    // `complete`: the caller makes every touch be seen, as long as records_all().
+    Result<TraceChunk> start_trace(bool complete = false);
     Result<TraceChunk> fetch_trace();
     Result<TraceChunk> stop_trace();
+
+    bool records_all() const { return recorder_ && recorder_->is_complete() && !recorder_->abandoned(); }
 
     std::string name() const { return std::string(policy_->name()); }
     const PolicyRecord& record() const { return record_; }

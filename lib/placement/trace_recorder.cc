@@ -35,8 +35,11 @@ TraceModel describe(const PolicyView& view, const PolicyModel& model) {
 
 }  // namespace
 
-TraceRecorder::TraceRecorder(const PolicyView& view)
-    : started_ns_(view.now_ns), fetched_ns_(view.now_ns), writer_(false, memory_tiers(view)) {}
+TraceRecorder::TraceRecorder(const PolicyView& view, bool complete)
+    : complete_(complete),
+      started_ns_(view.now_ns),
+      fetched_ns_(view.now_ns),
+      writer_(complete, memory_tiers(view)) {}
 
 TraceChunk TraceRecorder::take(const PolicyView& view) {
     fetched_ns_ = view.now_ns;
@@ -76,6 +79,23 @@ void TraceRecorder::filled(const PolicyView& view, ExtentId extent) {
 
 void TraceRecorder::evicted(const PolicyView& view, ExtentId extent) {
     write(view, TraceEventKind::evicted, extent);
+}
+
+void TraceRecorder::mapped(const PolicyView& view, ExtentId extent) {
+    write(view, TraceEventKind::mapped, extent);
+}
+
+void TraceRecorder::armed(const PolicyView& view, ExtentId extent) {
+    write(view, TraceEventKind::armed, extent);
+}
+
+void TraceRecorder::resident_before(const PolicyView& view, uint32_t model) {
+    const PolicyModel& facts = open_.at(model).model;
+    for (ExtentId id = facts.first_extent; id < facts.first_extent + facts.extent_count; id++) {
+        if (view.extents[id].state != TIERD_EXTENT_RESIDENT) continue;
+        write(view, TraceEventKind::filled, id);
+        if ((view.extents[id].flags & TIERD_EXTENT_MAPPED) != 0) write(view, TraceEventKind::mapped, id);
+    }
 }
 
 void TraceRecorder::epoch(const PolicyView& view) {

@@ -27,7 +27,8 @@ class TraceRecorder {
     static constexpr size_t kMaxPendingBytes = size_t{16} << 20;
     static constexpr uint64_t kAbandonedNs = 30'000'000'000;
 
-    explicit TraceRecorder(const PolicyView& view);
+    // `complete`: every touch is made to be seen, so the trace can say that it holds all.
+    explicit TraceRecorder(const PolicyView& view, bool complete = false);
 
     // What was written since the last call. `finish` writes the trace's end too.
     TraceChunk take(const PolicyView& view);
@@ -35,11 +36,17 @@ class TraceRecorder {
     bool abandoned() const { return abandoned_; }
 
     void model_opened(const PolicyView& view, const PolicyModel& model);
+    // The model was there before the recording: tells what of it is in memory, and mapped.
+    void resident_before(const PolicyView& view, uint32_t model);
     void model_closed(const PolicyView& view, uint32_t model);
     void first_session(const PolicyView& view, uint32_t model, uint32_t uid, uint64_t cgroup);
     void touched(const PolicyView& view, ExtentId extent, Touch touch);
     void filled(const PolicyView& view, ExtentId extent);
     void evicted(const PolicyView& view, ExtentId extent);
+    // It was mapped ahead of any touch; its next touch was made to be seen.
+    void mapped(const PolicyView& view, ExtentId extent);
+    void armed(const PolicyView& view, ExtentId extent);
+    bool is_complete() const { return complete_; }
     void epoch(const PolicyView& view);
 
   private:
@@ -53,6 +60,7 @@ class TraceRecorder {
     void write(const PolicyView& view, TraceEventKind kind, ExtentId extent);
     uint64_t since_start(const PolicyView& view) const { return view.now_ns - started_ns_; }
 
+    const bool complete_;
     const uint64_t started_ns_;
     uint64_t fetched_ns_;  // when somebody last asked
     TraceWriter writer_;

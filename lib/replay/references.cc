@@ -9,7 +9,7 @@ namespace {
 
 class Reference : public Policy {
   public:
-    explicit Reference(const Workload& workload) : worth_(workload.extents) {}
+    explicit Reference(const Workload& workload) : score_(workload.extents) {}
 
     void model_open(const PolicyView&, const PolicyModel&) override {}
     void model_close(const PolicyView&, uint32_t) override {}
@@ -17,15 +17,15 @@ class Reference : public Policy {
     void evicted(const PolicyView&, ExtentId) override {}
     void epoch(const PolicyView&, PolicyDecisions&) override {}
     void fault(const PolicyView&, ExtentId extent, Touch, PolicyDecisions&) override {
-        worth_[extent] = worth(extent);
+        score_[extent] = score(extent);
     }
     void reclaim(const PolicyView& view, uint64_t needed_bytes, bool for_demand,
                  PolicyDecisions& out) override {
         if (!for_demand) return;
         std::vector<std::pair<uint64_t, ExtentId>> candidates;
-        for (ExtentId extent = 0; extent < worth_.size(); extent++)
+        for (ExtentId extent = 0; extent < score_.size(); extent++)
             if (view.extents[extent].state == TIERD_EXTENT_RESIDENT)
-                candidates.emplace_back(worth_[extent], extent);
+                candidates.emplace_back(score_[extent], extent);
         std::ranges::make_heap(candidates, std::greater{});
         for (uint64_t bytes = 0; bytes < needed_bytes && !candidates.empty(); candidates.pop_back()) {
             std::ranges::pop_heap(candidates, std::greater{});
@@ -36,10 +36,10 @@ class Reference : public Policy {
 
   protected:
     // Of an extent that is touched now.
-    virtual uint64_t worth(ExtentId extent) = 0;
+    virtual uint64_t score(ExtentId extent) = 0;
 
   private:
-    std::vector<uint64_t> worth_;
+    std::vector<uint64_t> score_;
 };
 
 class ReferenceLru final : public Reference {
@@ -49,7 +49,7 @@ class ReferenceLru final : public Reference {
 
   private:
     // Not the time: several touches may fall into one nanosecond.
-    uint64_t worth(ExtentId) override { return ++clock_; }
+    uint64_t score(ExtentId) override { return ++clock_; }
     uint64_t clock_ = 0;
 };
 
@@ -64,7 +64,7 @@ class Belady final : public Reference {
 
   private:
     static constexpr uint32_t kNever = UINT32_MAX;
-    uint64_t worth(ExtentId extent) override {
+    uint64_t score(ExtentId extent) override {
         uint32_t& place = due_[extent];  // of the touch that happens now
         if (place != kNever) place = following_[place];
         return kNever - place;

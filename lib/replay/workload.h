@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "lib/base/result.h"
@@ -40,10 +41,12 @@ struct WorkloadReader {
 struct Workload {
     std::vector<WorkloadModel> models;
     std::vector<WorkloadReader> readers;  // by open_ns
-    std::vector<uint32_t> order;        // rows in the order of all touches in the trace
+    std::vector<uint32_t> order;          // rows in the order of all touches in the trace
     uint32_t extents = 0;
     uint64_t bytes = 0;  // of all models
     bool complete = false;
+    uint64_t unseen = 0;  // touches that the recording could not see, filled in from the passes that it shows
+    std::string cant_tell;  // why what other policies would read can't be told from it; empty: it can
 };
 
 Result<Workload> make_workload(const Trace& trace);

@@ -63,13 +63,14 @@ float TierBoundaries::weight(HeatEstimator::Rate rate) const {
     return 1 + kNearest * nearest;
 }
 
-float HintChooser::worth_of(const tierd_extent& row, HeatEstimator::Rate rate) const {
+float HintChooser::score_of(const tierd_extent& row, HeatEstimator::Rate rate) const {
     float cost = static_cast<float>(row.bytes) * std::sqrt(rate.per_s) * boundaries_.weight(rate);
     return cost / ((rate.observations + 1) * (rate.observations + 2));
 }
 
-std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows, const HeatEstimator& estimator,
-                                              size_t budget, const std::function<bool(uint32_t)>& may) {
+std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows,
+                                              const HeatEstimator& estimator, size_t budget,
+                                              const std::function<bool(uint32_t)>& may) {
     candidates_.clear();
     chosen_.clear();
     const auto size = static_cast<uint32_t>(rows.size());
@@ -84,12 +85,12 @@ std::span<const uint32_t> HintChooser::choose(std::span<const tierd_extent> rows
         if (rate.observations > 0) boundaries_.add(rate.per_s, row.bytes);
         bool mapped = row.state == TIERD_EXTENT_RESIDENT && (row.flags & TIERD_EXTENT_MAPPED) != 0;
         if (!mapped || estimator.armed(extent) || !may(extent)) continue;
-        candidates_.push_back({worth_of(row, rate), extent});
+        candidates_.push_back({score_of(row, rate), extent});
     }
     if (looked_first_ + looked_count_ >= size) boundaries_.finish(capacities_bytes_);
     size_t count = std::min(budget, candidates_.size());
     std::ranges::partial_sort(candidates_, candidates_.begin() + static_cast<std::ptrdiff_t>(count),
-                              std::greater<>{}, &Candidate::worth);
+                              std::greater<>{}, &Candidate::score);
     for (size_t i = 0; i < count; i++) chosen_.push_back(candidates_[i].extent);
     std::ranges::sort(chosen_, {}, [&](uint32_t extent) { return estimator.rate(extent).per_s; });
     return chosen_;

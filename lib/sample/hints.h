@@ -65,13 +65,13 @@ class HintChooser {
 
   private:
     struct Candidate {
-        float worth = 0;
+        float score = 0;
         uint32_t extent = 0;
     };
     uint32_t next_ = 0;
     uint32_t looked_first_ = 0;
     uint32_t looked_count_ = 0;
-    float worth_of(const tierd_extent& row, HeatEstimator::Rate rate) const;
+    float score_of(const tierd_extent& row, HeatEstimator::Rate rate) const;
 
     std::vector<Candidate> candidates_;
     std::vector<uint32_t> chosen_;

@@ -47,6 +47,8 @@ enum class TraceEventKind : uint8_t {
     evicted = 6,  // its memory was returned
     lost = 7,     // `index` events happened here that could not be recorded in time
     end = 8,      // the recording ended in order
+    mapped = 9,   // it was mapped without a touch: further touches are not seen
+    armed = 10,   // its next touch is seen again
 };
 
 struct TraceEvent {
@@ -59,7 +61,7 @@ struct TraceEvent {
 };
 
 struct Trace {
-    bool complete = false;  // every touch is in it (a synthetic trace); else those that tierd saw
+    bool complete = false;  // every touch is in it (synthetic, or recorded so); else those that tierd saw
     bool ended = false;     // its last event is `end`
     std::vector<tierd_tier_info> tiers;  // memory tiers of the machine, number 1 first
     std::vector<TraceModel> models;

@@ -23,7 +23,7 @@ class Parser {
     Result<Trace> run() {
         if (in_.text(kTraceMagic.size()) != kTraceMagic) return bad("it does not begin as a trace does");
         uint64_t version = in_.number();
-        if (!in_.bad() && version != kTraceVersion)
+        if (!in_.bad() && version != 1 && version != kTraceVersion)
             return bad(fmt::format("it is of version {}, and this program reads version {}", version,
                                    kTraceVersion));
         trace_.complete = in_.number_to(1) != 0;
@@ -81,6 +81,8 @@ class Parser {
             case TraceEventKind::minor:
             case TraceEventKind::filled:
             case TraceEventKind::evicted:
+            case TraceEventKind::mapped:
+            case TraceEventKind::armed:
                 fine = read_place(event);
                 break;
             case TraceEventKind::lost:

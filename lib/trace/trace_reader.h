@@ -17,7 +17,7 @@
 namespace tierd {
 
 inline constexpr std::string_view kTraceMagic = "TIERDTRC";
-inline constexpr uint32_t kTraceVersion = 1;
+inline constexpr uint32_t kTraceVersion = 2;  // 1, without mapped and armed, is read too
 
 Result<Trace> parse_trace(std::span<const char> bytes);
 // Errors also: io, not_found.

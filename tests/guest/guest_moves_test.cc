@@ -50,7 +50,7 @@ class SharedPages {
 
 MoveResult carry_one(const SharedPages& pages, int from, int to) {
     MoveRequest request{.range = pages.range(), .to = {to}, .from = {from}};
-    return carry(std::span(&request, 1), {}).front();
+    return migrate_pages(std::span(&request, 1), {}).front();
 }
 
 // Gives up a capability for good; a child process does.
@@ -117,7 +117,7 @@ BOOST_AUTO_TEST_CASE(what_does_not_fit_into_a_node_is_brought_back_whole) {
         SharedPages filler(112 * kMiB, kLate);
         SharedPages pages(24 * kMiB, kDram);
         auto result = carry_one(pages, kDram, kLate);
-        BOOST_TEST((result.outcome == MoveOutcome::refused || result.outcome == MoveOutcome::scattered));
+        BOOST_TEST((result.outcome == MoveOutcome::refused || result.outcome == MoveOutcome::split));
         BOOST_TEST(result.error != 0);
         BOOST_TEST(pages.right());
         if (result.outcome == MoveOutcome::refused) BOOST_TEST(pages.bytes_on(kLate) == 0u);

@@ -96,7 +96,7 @@ double move_bytes_per_s(const Pages& pages, int from, int to) {
             batch.push_back({.range = {pages.mapping.data() + extent, kExtentBytes, pages.page_bytes},
                              .to = {to},
                              .from = {from}});
-        for (const MoveResult& result : carry(batch, {}))
+        for (const MoveResult& result : migrate_pages(batch, {}))
             if (result.outcome != MoveOutcome::moved || result.moved_bytes != kExtentBytes) return 0;
     }
     return per_s(begun_ns);

@@ -248,9 +248,9 @@ Result<void> Arena::rearm_page(uint64_t offset_bytes) const {
     w.check_no_reader(at(0), offset_bytes, kCell, "a page is taken out");
     Memory& memory = w.memory_of(*this);
     uint64_t cell = offset_bytes / kCell, mark = memory.cells[cell].mark;
-    if (!memory.cells[cell].present()) return fail(Code::gone, "renew arena page");
+    if (!memory.cells[cell].present()) return fail(Code::gone, "rearm arena page");
     w.drop(memory, at(0), cell);
-    if (w.dice.chance(w.weather.memory_errors)) return error_of(ENOMEM, "renew arena page");
+    if (w.dice.chance(w.weather.memory_errors)) return error_of(ENOMEM, "rearm arena page");
     w.put(memory, at(0), cell, w.mutated(Mutation::renewed_page_is_empty) ? sim::kNoMark : mark);
     return {};
 }

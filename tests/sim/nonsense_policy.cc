@@ -40,7 +40,7 @@ class NonsensePolicy final : public Policy {
             if (!into.empty() && dice().chance(300)) into.push_back(into.front());
         };
         some(out.read_ahead);
-        some(out.guesses);
+        some(out.speculative);
         some(out.evict);
         some(out.watch);
         for (uint64_t i = dice().below(4); i > 0; i--) {

@@ -222,7 +222,7 @@ class FakeControl : public Control {
         return deciding;
     }
     // A piece for each call, then a trace that ends.
-    Result<TraceChunk> start_trace() override {
+    Result<TraceChunk> start_trace(bool) override {
         note("start trace");
         if (recorded_elsewhere) return fail(Code::busy, "record a trace", {}, "another recording goes on");
         return TraceChunk{"first ", 0, 0};

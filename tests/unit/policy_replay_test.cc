@@ -103,6 +103,85 @@ BOOST_AUTO_TEST_CASE(waiting_that_was_recorded_is_not_taken_for_computing) {
     BOOST_TEST(workload->readers[0].touches[1].think_ns == kNsPerMs);
 }
 
+namespace {
+
+// What tierd records of passes over eight extents when it holds the first `held` of them and streams the others, each touch a
+// millisecond after the one before.
+Trace recorded_passes(uint32_t held, uint32_t passes, uint16_t expert = TIERD_NO_EXPERT) {
+    Trace trace = touches_of(8, {});
+    trace.complete = false;
+    trace.models[0].runs = {{held, kExtentBytes, 0, expert}, {8 - held, kExtentBytes}};
+    uint64_t now_ns = 0;
+    for (uint32_t pass = 0; pass < passes; pass++) {
+        for (uint32_t index = 0; index < 8; index++) {
+            now_ns += kNsPerMs;
+            if (index < held && pass > 0) continue;
+            trace.events.push_back({now_ns, 0, index, Kind::missing});
+            trace.events.push_back({now_ns, 0, index, Kind::filled});
+            if (index >= held) trace.events.push_back({now_ns, 0, index, Kind::evicted});
+        }
+    }
+    trace.events.push_back({now_ns, 0, 0, Kind::end});
+    return trace;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(touches_of_what_a_recording_held_are_filled_in_from_its_passes) {
+    Trace trace = recorded_passes(3, 5);
+    Workload workload = *make_workload(trace);
+    BOOST_TEST(workload.cant_tell == "");
+    BOOST_TEST(workload.unseen == 4 * 3u);
+    BOOST_REQUIRE(workload.order.size() == 5 * 8u);
+    for (uint32_t i = 0; i < workload.order.size(); i++) BOOST_TEST(workload.order[i] == i % 8);
+    // The computing between two touches that were seen is that of all between them.
+    uint64_t think_ns = 0;
+    for (const WorkloadTouch& touch : workload.readers[0].touches) think_ns += touch.think_ns;
+    BOOST_TEST(think_ns == 5 * 8 * kNsPerMs);
+}
+
+BOOST_AUTO_TEST_CASE(what_was_evicted_or_armed_is_seen_and_not_filled_in) {
+    Trace trace = recorded_passes(3, 2);
+    // Extent 1 is armed behind its touch, and so is seen in the second pass.
+    trace.events.insert(trace.events.begin() + 5, {2 * kNsPerMs, 0, 1, Kind::armed});
+    BOOST_TEST(make_workload(trace)->unseen == 2u);
+}
+
+BOOST_AUTO_TEST_CASE(what_was_mapped_ahead_of_its_touch_is_filled_in_from_then_on) {
+    Trace trace = recorded_passes(3, 1);
+    trace.events.pop_back();
+    for (uint32_t index : {5u, 7u}) {  // the second pass shows these alone; 6 is mapped, 0 to 2 are held
+        trace.events.push_back({(10 + index) * kNsPerMs, 0, index == 5 ? 6u : 4u, Kind::filled});
+        trace.events.push_back({(10 + index) * kNsPerMs, 0, index == 5 ? 6u : 4u, Kind::mapped});
+        trace.events.push_back({(10 + index) * kNsPerMs, 0, index, Kind::missing});
+    }
+    Workload workload = *make_workload(trace);
+    std::vector<uint32_t> second(workload.order.begin() + 8, workload.order.end());
+    BOOST_TEST(second == (std::vector<uint32_t>{0, 1, 2, 5, 6, 7}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_recording_that_shows_too_little_says_that_it_can_not_tell) {
+    // All of it fitted: after the first pass nothing was seen.
+    Trace fits = recorded_passes(8, 1);
+    fits.events.back().time_ns = 100 * kNsPerMs;
+    BOOST_TEST(make_workload(fits)->cant_tell.find("a.gguf: it was mapped") == 0u);
+    // Experts were held: which of them were touched is not known.
+    Trace experts = recorded_passes(3, 5, 1);
+    BOOST_TEST(make_workload(experts)->cant_tell.find("experts") != std::string::npos);
+    // Touches in no order, beside something that is held.
+    Trace chance = recorded_passes(1, 1);
+    uint64_t now_ns = 8 * kNsPerMs;
+    for (uint32_t index : {5u, 2u, 7u, 4u, 6u, 3u, 1u, 6u, 4u, 2u, 7u, 5u, 3u}) {
+        chance.events.insert(chance.events.end() - 1, {now_ns += kNsPerMs, 0, index, Kind::missing});
+        chance.events.insert(chance.events.end() - 1, {now_ns, 0, index, Kind::evicted});
+    }
+    chance.events.back().time_ns = now_ns;
+    BOOST_TEST(make_workload(chance)->cant_tell.find("no order") != std::string::npos);
+    // A complete one has nothing to be filled in.
+    fits.complete = true;
+    BOOST_TEST(make_workload(fits)->cant_tell == "");
+}
+
 BOOST_AUTO_TEST_CASE(readers_of_two_models_wait_for_themselves_alone) {
     Trace trace = passes(2, 1);
     trace.models.push_back(trace.models[0]);
