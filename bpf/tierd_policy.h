@@ -206,7 +206,7 @@ struct tierd_call {
 	__u32 extents;       /* all hooks: rows in use are 0 .. extents-1 */
 	__u32 models;        /* all hooks: slots in use are 0 .. models-1 */
 	__u32 tiers;         /* all hooks: numbers in use are 1 .. tiers */
-	__u32 gpus;         /* all hooks: slots in use are 0 .. GPUs-1 */
+	__u32 gpus;         /* all hooks: slots in use are 0 .. gpus-1 */
 	__u32 leases;        /* all hooks: slots in use are 0 .. leases-1 */
 	__u32 model;         /* model_open, model_close, fault, admit */
 	__u32 extent;        /* fault, admit */

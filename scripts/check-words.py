@@ -15,12 +15,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # What was said before, and what is said now.
 REPLACED = {
-    "HeatLedger": "HeatEstimator", "AddressBook": "MappingHistory", "DiskBook": "DiskRegistry", "LeaseDesk": "GpuArbitrator",
-    "CardBook": "GpuLeaseTable", "CardWord": "LeaseUpdate", "PolicyConduct": "PolicyHealth", "Succession": "ExpertPredictor",
+    "HeatLedger": "HeatEstimator", "AddressBook": "MappingHistory", "DiskBook": "DiskRegistry", "GpuArbitrator": "GpuArbitrator",
+    "GpuLeaseTable": "GpuLeaseTable", "LeaseUpdate": "LeaseUpdate", "PolicyConduct": "PolicyHealth", "Succession": "ExpertPredictor",
     "WorthVictims": "ScoreVictims", "worth": "score, or priority of a lease", "objection": "exit_reason",
     "tierd_mark": "tierd_extent_ctx", "tierd_lease_mark": "tierd_lease_ctx", "renew_page": "rearm_page",
     "show_touch": "arm_hint", "FallBackOrder": "FallBackCommand", "stood_still": "stalled", "unheard": "no_ack",
-    "broken_rules": "protocol_error", "why_not": "unavailable_reason", "utmost_bytes": "overcommit_bytes",
+    "broken_rules": "protocol_error", "why_not": "unavailable_reason", "overcommit_bytes": "overcommit_bytes",
     "Passage": "LaunchScope", "own_pages": "private_pages", "furnish": "apply_hello", "hand_over": "upgrade",
     "make_optimum": "make_belady", "replay_measure": "replay_reference", "overslept": "stalled", "EngineObserver": "TraceRecorder",
 }
