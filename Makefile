@@ -14,7 +14,7 @@ build: deps configure  ## compile everything into build/ (programs: build/bin, t
 test: build venv       ## all tests; the last lines are ctest's
 	ctest --test-dir build --output-on-failure
 
-demo-gpu: build        ## three models on a card that fits one, with and without tierd; a simulated card unless a real one is there
+demo-gpu: build        ## three models on a GPU that fits one, with and without tierd; a simulated GPU unless a real one is there
 	python3 scripts/demo_gpu.py
 
 test-asan:             ## the tests with the address and undefined-behaviour sanitizers (not part of test: it takes long)

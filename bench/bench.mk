@@ -29,7 +29,7 @@ bench-policy: build                ## policies: what calls cost, hit ratios on s
 bench-sample: build              ## is what statistics call hot what is read most, and what do they cost? 5 minutes
 	python3 bench/sample.py
 
-bench-cuda: build                ## cards, simulated: what a launch costs, switching models, deferred loading; half a minute
+bench-cuda: build                ## GPUs, simulated: what a launch costs, switching models, deferred loading; half a minute
 	scripts/install-deps.sh bench
 	python3 bench/cuda.py
 

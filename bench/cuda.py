@@ -1,8 +1,8 @@
-"""Measures the card's half of tierd on the simulated card: cuda.py [--build DIR] [--out DIR] [--record].
+"""Measures the device's half of tierd on the simulated device: cuda.py [--build DIR] [--out DIR] [--record].
 
-Writes OUT/cuda.json; with --record also docs/results/cuda.json and cuda.md. The simulated card's kernels, the hash that proves
+Writes OUT/cuda.json; with --record also docs/results/cuda.json and cuda.md. The simulated device's kernels, the hash that proves
 chunks unwritten among them, run on this machine's processors; so the modelled link of switch_vs_bound is slow enough to leave
-them the share that they have on a card, and its speed stands in the row. Exit status: 0; 1 when something failed; 77 without CUDA.
+them the share that they have on a device, and its speed stands in the row. Exit status: 0; 1 when something failed; 77 without CUDA.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from gpu import MIB
 
 RUNS = 7
 SWITCH_LINK = 64 * MIB      # bytes a second
-LOAD_LINK = 8 << 30         # about that of a card in a PCIe 3 slot
+LOAD_LINK = 8 << 30         # about that of a GPU in a PCIe 3 slot
 COUNTED = (1000, 11000)     # launches of the two runs whose instructions are compared
 GATE_NOTE = "cuLaunchKernel through the library, less the same call without it; a driver that does nothing; everything resident"
 
@@ -33,7 +33,7 @@ def launch_program(build):
     """The program that launches, and its environment: no daemon, so the lease is the limit."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("TIERD_")}
     variables |= {"LD_LIBRARY_PATH": str(build / "bench_cuda"), "LD_PRELOAD": str(build / "lib" / "libtierd_shim.so"),
-                  "TIERD_HBM_LIMIT": str(512 * MIB), "TIERD_SOCKET": "/nonexistent/tierd.sock"}
+                  "TIERD_GPU_LIMIT": str(512 * MIB), "TIERD_SOCKET": "/nonexistent/tierd.sock"}
     return build / "bench_cuda" / "launch_times", variables
 
 
@@ -63,52 +63,52 @@ def gate_instructions(build, folder):
 
 
 class Models:
-    """Two models of the same weights, in memory before anything is measured, and a card that fits one of them."""
+    """Two models of the same weights, in memory before anything is measured, and a GPU that fits one of them."""
 
-    def __init__(self, card, folder, layers, width):
-        self.card, self.folder, self.layers = card, folder, layers
+    def __init__(self, device, folder, layers, width):
+        self.device, self.folder, self.layers = device, folder, layers
         self.files = [folder / f"{width}-a.safetensors", folder / f"{width}-b.safetensors"]
-        gpu.make_model(card, self.files[0], layers, width)
+        gpu.make_model(device, self.files[0], layers, width)
         shutil.copyfile(*self.files)
         self.size_bytes = self.files[0].stat().st_size
 
     def tierd(self, capacity):
         """A daemon that leases out so many times a model."""
-        return gpu.tierd(self.card, self.folder, int(self.size_bytes * capacity) // gpu.CHUNK * gpu.CHUNK, self.files)
+        return gpu.tierd(self.device, self.folder, int(self.size_bytes * capacity) // gpu.CHUNK * gpu.CHUNK, self.files)
 
 
 def switch_vs_bound(models):
-    """What a request costs more because the other model had the card before."""
-    models.card.set_link(SWITCH_LINK)
+    """What a request costs more because the other model had the GPU before."""
+    models.device.set_link(SWITCH_LINK)
     bound_s, switches = models.size_bytes / SWITCH_LINK, []
     with models.tierd(1.2) as daemon:
         for file in models.files:
             daemon.preload(file)
-        engines = [gpu.Engine(models.card, file, daemon) for file in models.files]
+        engines = [gpu.Engine(models.device, file, daemon) for file in models.files]
         for turn in range(2 + RUNS):
             engine = engines[turn % 2]
             switched, first = engine.ask(0, models.layers)
             resident, again = engine.ask(0, models.layers)
             if first != again:
                 raise gpu.Failed(f"a request answered {first}, and again {again}")
-            if turn >= 2:  # the first two found the card empty or half so
+            if turn >= 2:  # the first two found the GPU empty or half so
                 switches.append(switched - resident)
         for engine in engines:
             engine.close()
     return rows.row("switch_vs_bound", "s", switches, f"{models.size_bytes / MIB:.0f} MiB over the modelled link of {SWITCH_LINK / MIB:.0f} MiB/s",
                     [bound_s] * len(switches),
-                    "a request whose model has to take the card from the other, less the same request again; goal: at most 1.1")
+                    "a request whose model has to take the GPU from the other, less the same request again; goal: at most 1.1")
 
 
 def deferred_load_vs_plain(models):
-    models.card.set_link(LOAD_LINK)
+    models.device.set_link(LOAD_LINK)
     ours, plain = [], []
     with models.tierd(1.2) as daemon:
         daemon.preload(models.files[0])
         for turn in range(1 + RUNS):
             pair = []
             for server in (daemon, None):
-                engine = gpu.Engine(models.card, models.files[0], server)
+                engine = gpu.Engine(models.device, models.files[0], server)
                 pair.append(engine.load_calls_s)
                 engine.close()
             if turn > 0:  # the first warms what both need
@@ -120,7 +120,7 @@ def deferred_load_vs_plain(models):
 
 
 def lease_bytes(daemon, engine):
-    return sum(s["hbm_lease_bytes"] for s in daemon.ask("GET", "/v1/sessions")["sessions"] if s["pid"] == engine.process.pid)
+    return sum(s["gpu_lease_bytes"] for s in daemon.ask("GET", "/v1/sessions")["sessions"] if s["pid"] == engine.process.pid)
 
 
 def seconds_until_lease_falls(daemon, idle, other):
@@ -145,13 +145,13 @@ def seconds_until_lease_falls(daemon, idle, other):
 
 
 def reclaim_idle(models):
-    """Two rows: all of it, and without the proof, which a card's memory does at its own bandwidth and this machine's processor does not."""
-    models.card.set_link(None)
+    """Two rows: all of it, and without the proof, which a GPU's memory does at its own bandwidth and this machine's processor does not."""
+    models.device.set_link(None)
     times, given, proofs_us = [], 0, 0
     with models.tierd(1.1) as daemon:
         for file in models.files:
             daemon.preload(file)
-        engines = [gpu.Engine(models.card, file, daemon) for file in models.files]
+        engines = [gpu.Engine(models.device, file, daemon) for file in models.files]
         for turn in range(RUNS):
             idle, other = engines[turn % 2], engines[(turn + 1) % 2]
             idle.ask(0, models.layers)
@@ -174,25 +174,25 @@ def reclaim_idle(models):
 
 def bytes_moved(models, name, note, **options):
     """The share of the weights that went over the link for a request that needs a tenth of the layers."""
-    models.card.set_link(None)
+    models.device.set_link(None)
     shares = []
     with models.tierd(1.2) as daemon:
         daemon.preload(models.files[0])
         for _ in range(2):
-            engine = gpu.Engine(models.card, models.files[0], daemon, **options)
+            engine = gpu.Engine(models.device, models.files[0], daemon, **options)
             engine.ask(0, models.layers // 10)
             shares.append(engine.close() / models.size_bytes)
     return rows.row(name, "share_of_the_weights", shares, "a plain process, which loads all", [1.0] * len(shares), note)
 
 
 def all_rows(build, folder):
-    card = gpu.Card(build, folder, simulated=True, memory_bytes=2 << 30)
+    device = gpu.Device(build, folder, simulated=True, memory_bytes=2 << 30)
     yield gate_ns(build)
     yield gate_instructions(build, folder)
-    small, large = Models(card, folder, 20, 1024), Models(card, folder, 20, 2048)
+    small, large = Models(device, folder, 20, 1024), Models(device, folder, 20, 2048)
     yield switch_vs_bound(small)
     yield deferred_load_vs_plain(large)
-    yield from reclaim_idle(Models(card, folder, 16, 2048))
+    yield from reclaim_idle(Models(device, folder, 16, 2048))
     yield bytes_moved(large, "bytes_moved_share_10pct", "2 of 20 layers of 16 MiB, in segments of 20 MiB that tensors share, as PyTorch makes them")
     yield bytes_moved(large, "bytes_moved_share_10pct_a_tensor_an_allocation", "the same layers, an allocation a tensor", program="mini_driver",
                       options=("--ptx", build / "simcuda" / "mini_kernels.ptx"))
@@ -219,7 +219,7 @@ def main():
             print(trouble, file=sys.stderr)
             return 1
     facts = {"commit": machine.commit(), "machine": machine.describe(build), "versions": versions}
-    rows.publish("cuda", facts, results, options.out, machine.RESULTS if options.record else None, "Cards", ", on the simulated card")
+    rows.publish("cuda", facts, results, options.out, machine.RESULTS if options.record else None, "GPUs", ", on the simulated GPU")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""A card that the mini engine runs on, a real one or the simulated one (tests/simcuda), and the engine's processes on it.
+"""A device that the mini engine runs on, a real one or the simulated one (tests/simcuda), and the engine's processes on it.
 
-The card is made as small as wanted by taking the rest of it away (`Card.leave`): so what is tried on the simulated card is
-what runs on a real one. Nothing here changes a setting of the card.
+The device is made as small as wanted by taking the rest of it away (`Device.leave`): so what is tried on the simulated device is
+what runs on a real one. Nothing here changes a setting of the device.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ class Failed(Exception):
 
 
 class OutOfMemory(Exception):
-    """The engine was refused memory of the card."""
+    """The engine was refused memory of the GPU."""
 
 
 def library_path():
@@ -41,24 +41,24 @@ def library_path():
     return ":".join(folder for folder in folders if folder and "simcuda" not in folder)
 
 
-def has_real_card():
+def has_real_device():
     """Asked in a process of its own, so that this one can still load the simulated driver."""
     clean = dict(os.environ) | {"LD_LIBRARY_PATH": library_path()}
     return subprocess.run([sys.executable, "-c", LOOK], env=clean, capture_output=True).returncode == 0
 
 
-class Card:
-    """One a process. Keeps a context of its own on the card, to see how much of it is taken."""
+class Device:
+    """One a process. Keeps a context of its own on the GPU, to see how much of it is taken."""
 
     def __init__(self, build, folder, simulated, memory_bytes=1 << 30, link_bytes_per_s=None, context_bytes=0):
         self.build, self.folder, self.simulated = build, folder, simulated
         self.settings, self.numbers, self.ballast = {}, 0, []
         if simulated:
-            file = folder / "card"
+            file = folder / "device"
             file.unlink(missing_ok=True)
             kernels = [build / "simcuda" / "mini_kernels.so", build / "tests" / "tierd_hash_kernel.so"]
             self.settings = {"LD_LIBRARY_PATH": str(build / "simcuda"), "SIMCUDA_MEMORY": str(memory_bytes),
-                             "SIMCUDA_CARD": str(file), "SIMCUDA_CONTEXT_BYTES": str(context_bytes),
+                             "SIMCUDA_GPU": str(file), "SIMCUDA_CONTEXT_BYTES": str(context_bytes),
                              "SIMCUDA_KERNELS": ":".join(str(k) for k in kernels)}
             self.set_link(link_bytes_per_s)
             os.environ.update({k: v for k, v in self.settings.items() if k.startswith("SIMCUDA_")})
@@ -74,7 +74,7 @@ class Card:
         self.idle_bytes = self.taken_bytes()
 
     def set_link(self, bytes_per_s):
-        """The simulated card's modelled link, for processes that start from now on; None: as fast as memory."""
+        """The simulated GPU's modelled link, for processes that start from now on; None: as fast as memory."""
         self.settings["SIMCUDA_COPY_BYTES_PER_S"] = str(bytes_per_s or 0)
 
     def call(self, function, *arguments):
@@ -90,7 +90,7 @@ class Card:
                          "release 580 or newer")
         self.call("cuDeviceGetAttribute", ctypes.byref(number), COMPUTE_MODE, 0)
         if number.value == EXCLUSIVE_PROCESS:
-            raise Failed("the card is for one process at a time: nvidia-smi -c DEFAULT lets several use it")
+            raise Failed("the GPU is for one process at a time: nvidia-smi -c DEFAULT lets several use it")
 
     def name(self):
         text = ctypes.create_string_buffer(256)
@@ -113,14 +113,14 @@ class Card:
         return total - free
 
     def held_bytes(self):
-        """What others than this process have of the card, contexts included."""
+        """What others than this process have of the GPU, contexts included."""
         return max(0, self.taken_bytes() - self.idle_bytes)
 
     def leave(self, free_bytes):
-        """Takes memory of the card until no more than so much is free. Where others have more already, that is said."""
+        """Takes memory of the GPU until no more than so much is free. Where others have more already, that is said."""
         free, _ = self.memory()
         if free < free_bytes:
-            raise Failed(f"{free // MIB} MiB of the card are free, {free_bytes // MIB} are needed: others use it")
+            raise Failed(f"{free // MIB} MiB of the GPU are free, {free_bytes // MIB} are needed: others use it")
         step, address = free - free_bytes, ctypes.c_uint64()
         if step:
             self.call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(step))
@@ -133,7 +133,7 @@ class Card:
         self.idle_bytes = self.taken_bytes()
 
     def copy_seconds(self, size_bytes, runs):
-        """Of plain copies from pinned memory to the card, one by one."""
+        """Of plain copies from pinned memory to the GPU, one by one."""
         source, target, seconds = ctypes.c_void_p(), ctypes.c_uint64(), []
         self.call("cuMemHostAlloc", ctypes.byref(source), ctypes.c_size_t(size_bytes), 0)
         ctypes.memset(source, 1, size_bytes)
@@ -147,7 +147,7 @@ class Card:
         return seconds
 
     def environment(self):
-        """For a process on this card, and where its counters will be found (simulated card only)."""
+        """For a process on this GPU, and where its counters will be found (simulated GPU only)."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TIERD_", "SIMCUDA_"))}
         self.numbers += 1
         stats = self.folder / f"stats-{os.getpid()}-{self.numbers}.json"
@@ -156,27 +156,27 @@ class Card:
         return kept | self.settings, stats
 
 
-def tierd(card, folder, capacity_bytes, models):
-    """A daemon that leases out so much of the card, and has room for these files in the machine's memory."""
+def tierd(device, folder, capacity_bytes, models):
+    """A daemon that leases out so much of the GPU, and has room for these files in the machine's memory."""
     config = folder / "tierd.toml"
-    config.write_text(f'[hbm]\ncapacity = "{capacity_bytes // MIB}MiB"\nslice_ms = 100\n')
+    config.write_text(f'[gpu]\ncapacity = "{capacity_bytes // MIB}MiB"\nslice_ms = 100\n')
     budget_bytes = sum(model.stat().st_size for model in models) * 5 // 4 + 64 * MIB
-    return Tierd(card.build / "bin", None, budget_bytes, folder / "state", ["--config", config])
+    return Tierd(device.build / "bin", None, budget_bytes, folder / "state", ["--config", config])
 
 
-def make_model(card, path, layers, width):
+def make_model(device, path, layers, width):
     """The mini engine's weights, (layers x width x width + ...) x 4 bytes."""
-    environment, _ = card.environment()
-    program = card.build / "simcuda" / "mini_infer"
+    environment, _ = device.environment()
+    program = device.build / "simcuda" / "mini_infer"
     subprocess.run([program, path, "--make-layers", str(layers), "--make-width", str(width), "--reference", "--repeat", "0"],
                    env=environment, check=True)
     return path
 
 
-def reference(card, model, request):
+def reference(device, model, request):
     """The checksum that the processor computes for these layers [first, last)."""
-    environment, _ = card.environment()
-    command = [card.build / "simcuda" / "mini_infer", model, "--reference", "--serve"]
+    environment, _ = device.environment()
+    command = [device.build / "simcuda" / "mini_infer", model, "--reference", "--serve"]
     said = subprocess.run(command, input=f"{request[0]} {request[1]} 1\n", env=environment, check=True, text=True,
                           capture_output=True)
     return said.stdout.split()[1]
@@ -188,12 +188,12 @@ class Engine:
     `loaded_s`: from its start until its load calls had returned; `load_calls_s`: the load calls alone.
     """
 
-    def __init__(self, card, model, daemon=None, options=(), variables=None, program="mini_infer"):
-        environment, self.stats = card.environment()
-        command = [card.build / "simcuda" / program, model, "--serve", *options]
-        self.log = card.folder / f"{self.stats.stem}.log"
+    def __init__(self, device, model, daemon=None, options=(), variables=None, program="mini_infer"):
+        environment, self.stats = device.environment()
+        command = [device.build / "simcuda" / program, model, "--serve", *options]
+        self.log = device.folder / f"{self.stats.stem}.log"
         if daemon:
-            environment |= {"LD_PRELOAD": str(card.build / "lib" / "libtierd_shim.so"), "TIERD_LOG": "info",
+            environment |= {"LD_PRELOAD": str(device.build / "lib" / "libtierd_shim.so"), "TIERD_LOG": "info",
                             "TIERD_SOCKET": str(daemon.session)}
         begin = time.monotonic()
         with open(self.log, "w") as log:
@@ -227,30 +227,30 @@ class Engine:
         return time.monotonic() - begin, checksum
 
     def close(self):
-        """Ends it; returns the bytes that went over the link to the card for it, None where that is not known."""
+        """Ends it; returns the bytes that went over the link to the GPU for it, None where that is not known."""
         self.process.stdin.close()
         if status := self.process.wait(PATIENCE_S):
             raise Failed(f"the mini engine ended with status {status}; its log: {self.log.read_text()}")
         self.process.stdout.close()
-        return self.bytes_to_card()
+        return self.bytes_to_device()
 
     def kill(self):
         self.process.kill()
         self.process.wait()
 
-    def bytes_to_card(self):
-        """Of the simulated card's own counters; on a real one what the preloaded library says that it copied."""
+    def bytes_to_device(self):
+        """Of the simulated GPU's own counters; on a real one what the preloaded library says that it copied."""
         if self.stats.exists():
             return json.loads(self.stats.read_text())["bytes_to_device"]
         said = re.search(r"\((\d+) bytes of files, (\d+) saved\)", self.log.read_text())
         return int(said[1]) + int(said[2]) if said else None
 
 
-def context_bytes(card, folder):
-    """What a process of the engine takes of the card besides its allocations."""
-    model = make_model(card, folder / "small.safetensors", 1, 64)
-    engine = Engine(card, model)
-    held_bytes = card.held_bytes()
+def context_bytes(device, folder):
+    """What a process of the engine takes of the GPU besides its allocations."""
+    model = make_model(device, folder / "small.safetensors", 1, 64)
+    engine = Engine(device, model)
+    held_bytes = device.held_bytes()
     engine.close()
     model.unlink()
     return max(0, held_bytes - SEGMENT)

@@ -3,7 +3,7 @@
  * tierd.bpf.h - what the author of a policy includes: the tables, ways to walk them, and the words of an answer.
  *
  * Owns:      the maps that tierd shares with a policy, and the helpers below.
- * Invariant: a policy reads rows, models, tiers, cards and leases, and writes marks and its answer. Whatever it writes costs speed at
+ * Invariant: a policy reads rows, models, tiers, GPUs and leases, and writes marks and its answer. Whatever it writes costs speed at
  *            most: tierd checks every proposal.
  * Callers:   BPF C, compiled with `clang -target bpf -O2 -g`. One call runs at a time, on a thread of its own that no
  *            engine waits for.
@@ -19,7 +19,7 @@
  *   TIERD_HOOK(epoch)        every epoch (100 ms unless configured).
  *   TIERD_HOOK(admit)        extent from_tier to_tier model   may this read-ahead or move be carried out?
  *   TIERD_HOOK(tier_change)  to_tier        a tier came, went, grew, shrank.
- *   TIERD_HOOK(contend)      cards leases   every epoch while processes share a card: mark who is to have it first.
+ *   TIERD_HOOK(contend)      gpus leases   every epoch while processes share a GPU: mark who is to have it first.
  *
  * All but init and admit return 0; anything else is counted as a fault of the policy. The smallest useful policy:
  *
@@ -95,10 +95,10 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, TIERD_MAX_CARDS);
+	__uint(max_entries, TIERD_MAX_GPUS);
 	__type(key, __u32);
-	__type(value, struct tierd_card);
-} tierd_cards SEC(".maps");
+	__type(value, struct tierd_gpu);
+} tierd_gpus SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -153,9 +153,9 @@ TIERD_INLINE const struct tierd_tier_info *tierd_tier(__u32 tier)
 }
 
 /* NULL for a slot that is not in use. */
-TIERD_INLINE const struct tierd_card *tierd_card(__u32 card)
+TIERD_INLINE const struct tierd_gpu *tierd_gpu(__u32 gpu)
 {
-	const struct tierd_card *found = bpf_map_lookup_elem(&tierd_cards, &card);
+	const struct tierd_gpu *found = bpf_map_lookup_elem(&tierd_gpus, &gpu);
 
 	return found && found->capacity_bytes ? found : NULL;
 }
@@ -197,7 +197,7 @@ extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym;
 /* Every extent of an open model; `model` is what tierd_model() returned. */
 #define tierd_for_model(i, model) tierd_for (i, (model)->first_extent, (model)->first_extent + (model)->extent_count)
 
-/* Every lease of every card; look each up with tierd_lease(), which knows those that are free. */
+/* Every lease of every GPU; look each up with tierd_lease(), which knows those that are free. */
 #define tierd_for_lease(i) tierd_for (i, 0, call->leases)
 
 /* The extents of one layer, one expert, one tier: of what a walk meets, those for which these are true. */

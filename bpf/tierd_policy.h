@@ -34,7 +34,7 @@
 
 #define TIERD_MAX_TIERS 16          /* numbers 1 to 15 */
 #define TIERD_MAX_MODELS 16384
-#define TIERD_MAX_CARDS 64
+#define TIERD_MAX_GPUS 64
 #define TIERD_MAX_LEASES 4096
 #define TIERD_MAX_DECISIONS 4096    /* of one call; what a policy proposes beyond is dropped and counted */
 #define TIERD_MAX_LOG 16            /* lines of one call */
@@ -78,7 +78,7 @@ enum tierd_extent_flags {
 	TIERD_EXTENT_PINNED = 1 << 0,    /* an administrator holds it: never a victim */
 	TIERD_EXTENT_UNTOUCHED = 1 << 1, /* resident by read-ahead, not touched since it was filled */
 	TIERD_EXTENT_MAPPED = 1 << 2,    /* mapped in at least one session: further touches are not seen */
-	TIERD_EXTENT_ON_CARD = 1 << 3,   /* bytes of it stand in a card's memory, as a process there last said */
+	TIERD_EXTENT_ON_GPU = 1 << 3,   /* bytes of it stand in a GPU's memory, as a process there last said */
 };
 
 /* One row of the extent table; its number is the extent's. Rows of one weight file are consecutive, ascending by
@@ -149,32 +149,32 @@ struct tierd_tier_info {
 };
 TIERD_ASSERT(sizeof(struct tierd_tier_info) == 48, "layout is ABI: bump TIERD_ABI_VERSION");
 
-/* One card (GPU), by slot: what its memory holds is shared out by leases. Written by tierd alone, before each tierd/contend; an
+/* One GPU, by slot: what its memory holds is shared out by leases. Written by tierd alone, before each tierd/contend; an
  * unused slot has capacity_bytes 0.
  */
-struct tierd_card {
+struct tierd_gpu {
 	__u64 capacity_bytes; /* that leases may be together */
 	__u64 leased_bytes;
 	__u32 leases;
 	__u32 waiting;        /* of them, those that want more than there is */
 	char name[TIERD_TIER_NAME_BYTES]; /* as `tierctl tiers` shows it, cut, always ends in NUL */
 };
-TIERD_ASSERT(sizeof(struct tierd_card) == 40, "layout is ABI: bump TIERD_ABI_VERSION");
+TIERD_ASSERT(sizeof(struct tierd_gpu) == 40, "layout is ABI: bump TIERD_ABI_VERSION");
 
-/* What one process may have of one card's memory, by slot. Written by tierd alone, before each tierd/contend; a free slot
+/* What one process may have of one GPU's memory, by slot. Written by tierd alone, before each tierd/contend; a free slot
  * has pid 0.
  */
 struct tierd_lease {
 	__u64 lease_bytes;
 	__u64 pinned_bytes;     /* of it, what the process can't give back */
-	__u64 want_bytes;       /* what it waits for; 0: it waits for nothing */
+	__u64 requested_bytes;       /* what it waits for; 0: it waits for nothing */
 	__u64 waiting_since_ns; /* CLOCK_MONOTONIC; of use while it waits */
 	__u64 granted_ns;       /* CLOCK_MONOTONIC when the lease last grew; 0: never */
 	__u64 cgroup;           /* id of the process's cgroup (version 2); 0: unknown */
 	__u32 pid;
 	__u32 uid;
-	__u32 card;             /* slot */
-	__u32 position;         /* in the card's queue, from 1; 0: it does not wait */
+	__u32 gpu;             /* slot */
+	__u32 position;         /* in the GPU's queue, from 1; 0: it does not wait */
 	char command[TIERD_COMMAND_BYTES]; /* the process's name, cut, always ends in NUL */
 };
 TIERD_ASSERT(sizeof(struct tierd_lease) == 80, "layout is ABI: bump TIERD_ABI_VERSION");
@@ -182,12 +182,12 @@ TIERD_ASSERT(sizeof(struct tierd_lease) == 80, "layout is ABI: bump TIERD_ABI_VE
 /* What a policy keeps with a lease, by its slot. Written by the policy alone; all zero when it is loaded, and when the slot
  * goes to another process.
  *
- * `worth` says who has a card when not all fit: of those that wait, who is worth most is served first (of equals who has
+ * `priority` decides who has a GPU when not all fit: of those that wait, who is worth most is served first (of equals who has
  * waited longest), and memory is asked back from who is worth least. Nobody is passed over for longer than eight time slices,
  * whatever he is worth, and a lease that works keeps its slice.
  */
 struct tierd_lease_mark {
-	__u64 worth;
+	__u64 priority;
 };
 TIERD_ASSERT(sizeof(struct tierd_lease_mark) == 8, "layout is ABI: bump TIERD_ABI_VERSION");
 
@@ -206,7 +206,7 @@ struct tierd_call {
 	__u32 extents;       /* all hooks: rows in use are 0 .. extents-1 */
 	__u32 models;        /* all hooks: slots in use are 0 .. models-1 */
 	__u32 tiers;         /* all hooks: numbers in use are 1 .. tiers */
-	__u32 cards;         /* all hooks: slots in use are 0 .. cards-1 */
+	__u32 gpus;         /* all hooks: slots in use are 0 .. GPUs-1 */
 	__u32 leases;        /* all hooks: slots in use are 0 .. leases-1 */
 	__u32 model;         /* model_open, model_close, fault, admit */
 	__u32 extent;        /* fault, admit */

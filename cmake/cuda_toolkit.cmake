@@ -1,5 +1,5 @@
 # Where the CUDA toolkit is: TIERD_CUDA_ROOT, as given, else of an installed one, else what scripts/make-cuda.sh put into
-# build/cuda; empty where there is none of CUDA 13. The headers are enough for the CUDA half and the simulated card;
+# build/cuda; empty where there is none of CUDA 13. The headers are enough for the CUDA half and the simulated GPU;
 # nvcc and the runtime library are for the mini engine. Sets TIERD_CUDA_INCLUDE, TIERD_NVCC and TIERD_CUDART too.
 set(TIERD_CUDA_ROOT "" CACHE PATH "the CUDA toolkit; empty: searched for")
 option(TIERD_CUDA_INSTALLED "search for a toolkit that is installed on the machine" ON)

@@ -89,7 +89,7 @@ json to_json_value(const ExtentHeatStatus& e) {
             {"role", e.role},
             {"tier", e.tier},
             {"resident", e.resident},
-            {"cards", e.cards},
+            {"gpus", e.gpus},
             {"heat", e.heat},
             {"samples", e.samples},
             {"reader_node", number_or_null(e.reader_node)}};
@@ -153,9 +153,9 @@ json to_json_value(const SessionStatus& s) {
             {"faults_minor", s.faults_minor},
             {"slowest_fault_ns", s.slowest_fault_ns},
             {"user_mode_faults", s.user_mode_faults},
-            {"hbm_lease_bytes", s.hbm_lease_bytes},
-            {"hbm_want_bytes", s.hbm_want_bytes},
-            {"hbm_position", s.hbm_position}};
+            {"gpu_lease_bytes", s.gpu_lease_bytes},
+            {"gpu_requested_bytes", s.gpu_requested_bytes},
+            {"gpu_position", s.gpu_position}};
 }
 
 json to_json_value(const TierStatus& t) {

@@ -82,11 +82,11 @@ struct TiersConfig {
     bool operator==(const TiersConfig&) const = default;
 };
 
-struct HbmSettings {
-    BudgetSetting capacity{.percent = 90};  // of a card's memory
+struct GpuSettings {
+    BudgetSetting capacity{.percent = 90};  // of a GPU's memory
     uint32_t slice_ms = 500;                // 10 to 60000
 
-    bool operator==(const HbmSettings&) const = default;
+    bool operator==(const GpuSettings&) const = default;
 };
 
 struct SampleConfig {
@@ -117,7 +117,7 @@ struct Config {
     IoConfig io;
     PolicyConfig policy;
     TiersConfig tiers;
-    HbmSettings hbm;
+    GpuSettings gpu;
     SampleConfig sample;
     StateConfig state;
     LogConfig log;

@@ -1,9 +1,9 @@
-"""The demo of cards: three models on a card that fits one, asked in turn, with and without tierd; then a table.
+"""The demo of devices: three models on a device that fits one, asked in turn, with and without tierd; then a table.
 
-The card is a real NVIDIA card where there is one, else the simulated one; the first line says which. The engine is
+The device is a real NVIDIA device where there is one, else the simulated one; the first line says which. The engine is
 tests/engines/mini. What must hold (else exit status 1 and a sentence): every answer is the one that the processor computes,
 tierd answers every request, and moves less than whole models for requests that need a tenth of one. Figures are one run's,
-and those of a simulated card show what moves and when, not how fast a card is. Also written to build/demo/gpu.json.
+and those of a simulated device show what moves and when, not how fast a device is. Also written to build/demo/gpu.json.
 """
 
 import argparse
@@ -20,9 +20,9 @@ import gpu  # noqa: E402
 from gpu import MIB  # noqa: E402
 
 MODELS = 3
-LINK_BYTES_PER_S = 2 << 30     # of the simulated card
+LINK_BYTES_PER_S = 2 << 30     # of the simulated GPU
 CONTEXT_BYTES = 16 * MIB       # of each process on it
-LAYERS = {True: 10, False: 120}  # simulated or not: contexts of a real card are some hundred MiB, and models are to be larger
+LAYERS = {True: 10, False: 120}  # simulated or not: contexts of a real GPU are some hundred MiB, and models are to be larger
 
 
 class Way:
@@ -36,7 +36,7 @@ class Way:
         if checksum != self.demo.expected[request]:
             raise gpu.Failed(f"{self.name}: model {model} answered {checksum}, the processor {self.demo.expected[request]}")
         self.first_output_s.append(seconds)
-        self.held_bytes = max(self.held_bytes, self.demo.card.held_bytes())
+        self.held_bytes = max(self.held_bytes, self.demo.device.held_bytes())
 
     def ended(self, engine):
         self.moved_bytes += engine.close() or self.demo.model_bytes
@@ -51,23 +51,23 @@ class Way:
 
 class Demo:
     def __init__(self, options, folder):
-        simulated = options.simulated or not gpu.has_real_card()
+        simulated = options.simulated or not gpu.has_real_device()
         self.rounds, self.layers, self.folder = options.rounds, options.layers or LAYERS[simulated], folder
-        self.card = gpu.Card(options.build.resolve(), folder, simulated, link_bytes_per_s=LINK_BYTES_PER_S,
+        self.device = gpu.Device(options.build.resolve(), folder, simulated, link_bytes_per_s=LINK_BYTES_PER_S,
                              context_bytes=CONTEXT_BYTES)
         self.tenth = max(1, self.layers // 10)
-        print(f"card: {self.card.name()}" + (f", its link {LINK_BYTES_PER_S / 2**30:.0f} GiB/s" if simulated else ""))
+        print(f"GPU: {self.device.name()}" + (f", its link {LINK_BYTES_PER_S / 2**30:.0f} GiB/s" if simulated else ""))
         self.models = [folder / f"model-{name}.safetensors" for name in "ABC"]
-        gpu.make_model(self.card, self.models[0], self.layers, options.width)
+        gpu.make_model(self.device, self.models[0], self.layers, options.width)
         for copy in self.models[1:]:  # files of their own; the same weights, so that one answer is right for all
             shutil.copyfile(self.models[0], copy)
         self.model_bytes = self.models[0].stat().st_size
-        contexts_bytes = MODELS * gpu.context_bytes(self.card, folder)
-        self.card.leave((int(self.model_bytes * 1.3) + contexts_bytes) // gpu.CHUNK * gpu.CHUNK)
+        contexts_bytes = MODELS * gpu.context_bytes(self.device, folder)
+        self.device.leave((int(self.model_bytes * 1.3) + contexts_bytes) // gpu.CHUNK * gpu.CHUNK)
         self.capacity_bytes = int(self.model_bytes * 1.2) // gpu.CHUNK * gpu.CHUNK
         self.whole, self.part = (0, self.layers), (0, self.tenth)
-        self.expected = {request: gpu.reference(self.card, self.models[0], request) for request in (self.whole, self.part)}
-        print(f"{MODELS} models of {mib(self.model_bytes)}, {mib(self.card.memory()[0])} of the card free, {mib(contexts_bytes)} of it for contexts: "
+        self.expected = {request: gpu.reference(self.device, self.models[0], request) for request in (self.whole, self.part)}
+        print(f"{MODELS} models of {mib(self.model_bytes)}, {mib(self.device.memory()[0])} of the GPU free, {mib(contexts_bytes)} of it for contexts: "
               "it fits one\n")
 
     def plain_kept(self):
@@ -76,7 +76,7 @@ class Demo:
         engines = []
         for model in self.models:
             try:
-                engines.append(gpu.Engine(self.card, model))
+                engines.append(gpu.Engine(self.device, model))
                 way.loaded_s.append(engines[-1].loaded_s)
             except gpu.OutOfMemory:
                 engines.append(None)
@@ -95,7 +95,7 @@ class Demo:
         way = Way(self, name)
         for _ in range(self.rounds):
             for model in self.models:
-                engine = gpu.Engine(self.card, model)
+                engine = gpu.Engine(self.device, model)
                 way.loaded_s.append(engine.loaded_s)
                 seconds, checksum = engine.ask(*request)
                 way.answered(engine.loaded_s + seconds, checksum, model.name, request)
@@ -104,10 +104,10 @@ class Demo:
 
     def under_tierd(self, name, request):
         way = Way(self, name)
-        with gpu.tierd(self.card, self.folder, self.capacity_bytes, self.models) as daemon:
+        with gpu.tierd(self.device, self.folder, self.capacity_bytes, self.models) as daemon:
             for model in self.models:
                 daemon.preload(model)  # for the others the weights are in the page cache
-            engines = [gpu.Engine(self.card, model, daemon) for model in self.models]
+            engines = [gpu.Engine(self.device, model, daemon) for model in self.models]
             way.loaded_s = [engine.loaded_s for engine in engines]
             for _ in range(self.rounds):
                 for model, engine in zip(self.models, engines):
@@ -140,9 +140,9 @@ def table(rows, rounds):
         print(f"{row['way']:28}{row['answered']:>9}{row['refused']:>9}{seconds(row['loaded_s']):>10}"
               f"{seconds(row['first_output_s']):>14}{seconds(row['worst_first_output_s']):>10}{mib(row['moved_bytes']):>10}"
               f"{mib(row['held_bytes']):>9}")
-    print("refused: the card was full, and no process with that model was there. loaded: from the start of a process until its\n"
+    print("refused: the GPU was full, and no process with that model was there. loaded: from the start of a process until its\n"
           "load calls had returned. first output: from the request, of a process a request from its start; medians. moved: to\n"
-          "the card, all requests together. held: at most, of the card, seen behind each answer. All weights were in the\n"
+          "the GPU, all requests together. held: at most, of the GPU, seen behind each answer. All weights were in the\n"
           "machine's memory before: in the page cache, or tierd's.")
 
 
@@ -151,14 +151,14 @@ def check(whole, plain_tenth, tenth):
         if row["refused"] or not row["answered"]:
             raise gpu.Failed(f"{row['way']}: {row['refused']} requests were refused")
     if tenth["moved_bytes"] >= plain_tenth["moved_bytes"] // 2:
-        raise gpu.Failed(f"{tenth['way']}: {mib(tenth['moved_bytes'])} went to the card")
+        raise gpu.Failed(f"{tenth['way']}: {mib(tenth['moved_bytes'])} went to the GPU")
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="where tierd was built")
     options.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "demo", help="for the models and the report")
-    options.add_argument("--simulated", action="store_true", help="even where a real card is")
+    options.add_argument("--simulated", action="store_true", help="even where a real GPU is")
     options.add_argument("--layers", type=int, default=None)
     options.add_argument("--width", type=int, default=2048)
     options.add_argument("--rounds", type=int, default=3)
@@ -177,8 +177,8 @@ def main():
             rows.append(way.row())
             print(f"{way.name}: {rows[-1]['answered']} answered, {rows[-1]['refused']} refused", flush=True)
         table(rows, options.rounds)
-        report = {"card": demo.card.name(), "simulated": demo.card.simulated, "model_bytes": demo.model_bytes,
-                  "models": MODELS, "free_bytes": demo.card.memory()[0], "capacity_bytes": demo.capacity_bytes, "ways": rows}
+        report = {"device": demo.device.name(), "simulated": demo.device.simulated, "model_bytes": demo.model_bytes,
+                  "models": MODELS, "free_bytes": demo.device.memory()[0], "capacity_bytes": demo.capacity_bytes, "ways": rows}
         (options.out / "gpu.json").write_text(json.dumps(report, indent=1) + "\n")
         check(*rows[2:])
     except gpu.Failed as failure:

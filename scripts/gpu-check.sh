@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# gpu-check.sh [--simulated] [--build DIR] [--memory-mib N] [--out FILE]: tries the CUDA half of tierd on this machine's NVIDIA card,
-# unattended and in ten minutes, and writes one JSON (build/gpu-check.json). It needs the CUDA 13 toolkit, the card's driver, and
-# what the tree carries; it builds first what is not built. --simulated: on the simulated card, to try the check itself.
-# Never takes more than N MiB of the card (2048) besides contexts, and never asks for managed memory that is not free.
-# Exit status: 0 all checks hold; 1 one does not, or something failed (the last lines say what); 77 there is no card.
+# gpu-check.sh [--simulated] [--build DIR] [--memory-mib N] [--out FILE]: tries the CUDA half of tierd on this machine's NVIDIA GPU,
+# unattended and in ten minutes, and writes one JSON (build/gpu-check.json). It needs the CUDA 13 toolkit, the GPU's driver, and
+# what the tree carries; it builds first what is not built. --simulated: on the simulated GPU, to try the check itself.
+# Never takes more than N MiB of the GPU (2048) besides contexts, and never asks for managed memory that is not free.
+# Exit status: 0 all checks hold; 1 one does not, or something failed (the last lines say what); 77 there is no GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

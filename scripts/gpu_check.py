@@ -1,7 +1,7 @@
-"""The checks of scripts/gpu-check.sh: the mini engine on this machine's card, without tierd, with it, and what of that can be timed.
+"""The checks of scripts/gpu-check.sh: the mini engine on this machine's device, without tierd, with it, and what of that can be timed.
 
 Each check is a row with what it found; `ok` is false where something that must hold did not. Timings are told, not judged: what
-they should be is another card's matter. All that is started is ended, also when a check fails or the ten minutes are over.
+they should be is another device's matter. All that is started is ended, also when a check fails or the ten minutes are over.
 """
 
 import argparse
@@ -28,31 +28,31 @@ WAYS = {"pytorch": ["--load", "pytorch"], "llama": ["--load", "llama"], "llama_m
 SHARE = 0.75        # of the cap, for what each of two processes allocates: together 1.5 times
 LIMIT_S = 570
 SLACK = 64 * MIB    # what a driver takes besides, for two processes: code that is loaded late, its own tables
-LINK = 4 << 30      # bytes a second of the simulated card
+LINK = 4 << 30      # bytes a second of the simulated GPU
 
 
 class Check:
     def __init__(self, options, folder):
         self.folder, self.rows, self.engines = folder, [], []
-        self.card = gpu.Card(options.build.resolve(), folder, options.simulated, memory_bytes=2 * options.memory_mib * MIB,
+        self.device = gpu.Device(options.build.resolve(), folder, options.simulated, memory_bytes=2 * options.memory_mib * MIB,
                              link_bytes_per_s=LINK)
         self.cap_bytes = options.memory_mib * MIB
-        free, _ = self.card.memory()
+        free, _ = self.device.memory()
         if free < self.cap_bytes + self.cap_bytes // 4:
-            raise gpu.Failed(f"{free // MIB} MiB of the card are free: give a smaller --memory-mib")
+            raise gpu.Failed(f"{free // MIB} MiB of the GPU are free: give a smaller --memory-mib")
         width = 2048 if self.cap_bytes >= 1 << 30 else 1024
         segments = round(SHARE * self.cap_bytes / SEGMENT)
         self.allocated_bytes = segments * SEGMENT
         self.layers = segments * (SEGMENT // (width * width * 4)) - 1  # the rest of the last is for what is computed
         self.models = [folder / "a.safetensors", folder / "b.safetensors"]
-        gpu.make_model(self.card, self.models[0], self.layers, width)
+        gpu.make_model(self.device, self.models[0], self.layers, width)
         shutil.copyfile(*self.models)
         self.model_bytes = self.models[0].stat().st_size
         self.whole, self.tenth = (0, self.layers), (0, max(1, self.layers // 10))
-        self.expected = {request: gpu.reference(self.card, self.models[0], request) for request in (self.whole, self.tenth)}
+        self.expected = {request: gpu.reference(self.device, self.models[0], request) for request in (self.whole, self.tenth)}
 
     def engine(self, *arguments, **options):
-        engine = gpu.Engine(self.card, *arguments, **options)
+        engine = gpu.Engine(self.device, *arguments, **options)
         self.engines.append(engine)
         return engine
 
@@ -64,7 +64,7 @@ class Check:
         return seconds
 
     def tierd(self):
-        return gpu.tierd(self.card, self.folder, self.cap_bytes, self.models)
+        return gpu.tierd(self.device, self.folder, self.cap_bytes, self.models)
 
     def add(self, name, ok, **figures):
         self.rows.append({"name": name, "ok": bool(ok), **figures})
@@ -92,7 +92,7 @@ class Check:
                 engine = self.engine(self.models[0], daemon, options)
                 first_s, again_s = self.ask(engine, self.whole), self.ask(engine, self.whole)
                 moved = engine.close()
-                said = re.search(r"card: (\d+) bytes deferred", engine.log.read_text())
+                said = re.search(r"GPU: (\d+) bytes deferred", engine.log.read_text())
                 deferred = int(said[1]) if said else 0
                 self.add(f"library_{name}", deferred > 0, load_calls_s=engine.load_calls_s, first_answer_s=first_s, answer_s=again_s,
                          deferred_mib=deferred // MIB, moved_mib=None if moved is None else round(moved / MIB))
@@ -113,14 +113,14 @@ class Check:
             for model in self.models:
                 daemon.preload(model)
             both = [self.engine(model, daemon) for model in self.models]
-            contexts, most, answers = self.card.held_bytes(), 0, []
+            contexts, most, answers = self.device.held_bytes(), 0, []
             for turn in range(6):
                 answers.append(self.ask(both[turn % 2], self.whole))
-                most = max(most, self.card.held_bytes())
+                most = max(most, self.device.held_bytes())
             for engine in both:
                 engine.close()
         held = most - contexts
-        allowed = self.cap_bytes + (0 if self.card.simulated else SLACK)
+        allowed = self.cap_bytes + (0 if self.device.simulated else SLACK)
         self.add("two_processes_of_1.5_times_the_cap", held <= allowed, cap_mib=self.cap_bytes // MIB,
                  allocated_mib=2 * self.allocated_bytes // MIB, held_mib=held // MIB, answer_s=statistics.median(answers))
 
@@ -143,7 +143,7 @@ class Check:
                  worst_s=max(seen, default=None), runs=len(seconds))
 
     def lease_of(self, daemon, pid):
-        return sum(s["hbm_lease_bytes"] for s in daemon.ask("GET", "/v1/sessions")["sessions"] if s["pid"] == pid)
+        return sum(s["gpu_lease_bytes"] for s in daemon.ask("GET", "/v1/sessions")["sessions"] if s["pid"] == pid)
 
     def lease_falls(self, daemon, pid, other):
         before, trouble = self.lease_of(daemon, pid), []
@@ -167,9 +167,9 @@ class Check:
         return found
 
     def bandwidth(self):
-        """Of filling the card through the library, beside a copy from pinned memory with nothing around it."""
+        """Of filling the GPU through the library, beside a copy from pinned memory with nothing around it."""
         size = min(256 * MIB, self.cap_bytes // 4)
-        plain = size / statistics.median(self.card.copy_seconds(size, 5))
+        plain = size / statistics.median(self.device.copy_seconds(size, 5))
         rates = []
         with self.tierd() as daemon:
             daemon.preload(self.models[0])
@@ -184,7 +184,7 @@ class Check:
     def uvm(self):
         with self.tierd() as daemon:
             daemon.preload(self.models[0])
-            free, _ = self.card.memory()
+            free, _ = self.device.memory()
             engine = self.engine(self.models[0], daemon, variables={"TIERD_CUDA": "uvm"})
             first_s, again_s = self.ask(engine, self.whole), self.ask(engine, self.whole)
             engine.close()
@@ -198,7 +198,7 @@ class Check:
             try:
                 check()
             except gpu.OutOfMemory:
-                self.add(check.__name__, False, why="the engine was refused memory of the card")
+                self.add(check.__name__, False, why="the engine was refused memory of the GPU")
             except (gpu.Failed, OSError, subprocess.SubprocessError, RuntimeError) as failure:
                 self.add(check.__name__, False, why=str(failure))
             finally:
@@ -220,8 +220,8 @@ def main():
     options.add_argument("--memory-mib", type=int, default=2048)
     options.add_argument("--out", type=pathlib.Path, default=None)
     options = options.parse_args()
-    if not options.simulated and not gpu.has_real_card():
-        print("skipped: no NVIDIA card (--simulated tries the check itself)")
+    if not options.simulated and not gpu.has_real_device():
+        print("skipped: no NVIDIA GPU (--simulated tries the check itself)")
         return 77
     folder = options.build.resolve() / "gpu-check"
     shutil.rmtree(folder, ignore_errors=True)
@@ -231,7 +231,7 @@ def main():
     begin, check, trouble = time.monotonic(), None, None
     try:
         check = Check(options, folder)
-        print(f"card: {check.card.name()}, driver {check.card.driver_version()}; cap {check.cap_bytes // MIB} MiB, "
+        print(f"GPU: {check.device.name()}, driver {check.device.driver_version()}; cap {check.cap_bytes // MIB} MiB, "
               f"models of {check.model_bytes // MIB} MiB", flush=True)
         check.all()
     except TimeIsUp:
@@ -247,7 +247,7 @@ def main():
     report = {"check": "gpu", "commit": machine.commit(), "seconds": round(time.monotonic() - begin, 1), "trouble": trouble,
               "simulated": options.simulated, "machine": machine.describe(options.build)}
     if check:
-        report |= {"card": check.card.name(), "driver": check.card.driver_version(), "cap_bytes": check.cap_bytes,
+        report |= {"device": check.device.name(), "driver": check.device.driver_version(), "cap_bytes": check.cap_bytes,
                    "model_bytes": check.model_bytes, "checks": check.rows}
     out = options.out or options.build / "gpu-check.json"
     out.write_text(json.dumps(report, indent=1) + "\n")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make-cuda.sh [--always]: puts what the build needs of a CUDA toolkit into build/cuda, where the machine has none of CUDA 13
-# (CUDA_HOME, CUDA_PATH, /usr/local/cuda). Its content is cuda-requirements.txt; a stamp makes a second call quick. No card
+# (CUDA_HOME, CUDA_PATH, /usr/local/cuda). Its content is cuda-requirements.txt; a stamp makes a second call quick. No GPU
 # and no driver is needed: the tests run on a simulated one. --always: although a toolkit is installed.
 # Exit status: 0 also where it could not be had: the build then goes without the CUDA half, and says so.
 set -euo pipefail

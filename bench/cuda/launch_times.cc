@@ -1,5 +1,5 @@
 // launch_times.cc - what the preloaded library adds to cuLaunchKernel when everything is resident, over a driver that does
-// nothing. Preload libtierd_shim.so, with TIERD_HBM_LIMIT set so that it needs no daemon.
+// nothing. Preload libtierd_shim.so, with TIERD_GPU_LIMIT set so that it needs no daemon.
 //
 //   launch_times                 {"ours": [ns a launch ...], "direct": [...]}, batches in turn
 //   launch_times ours|direct N   N launches and nothing printed: for counting instructions

@@ -1,6 +1,6 @@
 // noop_driver.cc - a libcuda.so.1 whose calls cost nothing: what the preloaded library adds to a launch is all that is left.
 //
-// Owns:    nothing but the addresses it gives out. Callers: launch_times. Fails: never; it is no model of a card.
+// Owns:    nothing but the addresses it gives out. Callers: launch_times. Fails: never; it is no model of a GPU.
 #define __CUDA_API_VERSION_INTERNAL 1
 #include <cuda.h>
 #include <sys/mman.h>
@@ -32,7 +32,7 @@ EXPORT CUresult noop_launch(CUfunction, unsigned, unsigned, unsigned, unsigned, 
                             CUstream, void**, void**) {
     return CUDA_SUCCESS;
 }
-// How often memory of the card was asked for: whether there is elastic memory at all.
+// How often memory of the GPU was asked for: whether there is elastic memory at all.
 EXPORT uint64_t noop_creates() {
     return creates;
 }

@@ -113,9 +113,9 @@ std::string view_models(const json& answer) {
 
 static std::string session_notes(const json& session) {
     std::string notes = session.at("user_mode_faults").get<bool>() ? "no faults in system calls" : "";
-    if (number(session, "hbm_position") == 0) return notes;
-    return fmt::format("{}{}waits for {} of HBM, place {}", notes, notes.empty() ? "" : "; ",
-                       size(session, "hbm_want_bytes"), number(session, "hbm_position"));
+    if (number(session, "gpu_position") == 0) return notes;
+    return fmt::format("{}{}waits for {} of GPU memory, place {}", notes, notes.empty() ? "" : "; ",
+                       size(session, "gpu_requested_bytes"), number(session, "gpu_position"));
 }
 
 std::string view_sessions(const json& answer) {
@@ -128,13 +128,13 @@ std::string view_sessions(const json& answer) {
                  {"MISSES", kRight},
                  {"MAPS", kRight},
                  {"SLOWEST", kRight},
-                 {"HBM", kRight},
+                 {"GPU", kRight},
                  {"NOTES"}});
     for (const json& s : answer.at("sessions"))
         table.add({count(s, "session"), count(s, "pid"), count(s, "uid"), text(s, "command"),
                    count(s, "regions"), size(s, "mapped_bytes"), count(s, "faults_missing"),
                    count(s, "faults_minor"), duration(number(s, "slowest_fault_ns")),
-                   size(s, "hbm_lease_bytes"), session_notes(s)});
+                   size(s, "gpu_lease_bytes"), session_notes(s)});
     return table.text();
 }
 

@@ -2,17 +2,17 @@
 
 namespace tierd::shim::cuda {
 
-void Ahead::learn(Window& window, uint32_t row) {
+void Ahead::learn(ReservedRange& range, uint32_t row) {
     if (row == last_) return;
-    if (last_ != kNone && window.allocation(last_).bytes != 0) window.allocation(last_).next = row;
+    if (last_ != kNone && range.allocation(last_).bytes != 0) range.allocation(last_).next = row;
     last_ = row;
 }
 
-uint32_t Ahead::expected(const Window& window, uint64_t call) const {
+uint32_t Ahead::expected(const ReservedRange& range, uint64_t call) const {
     if (last_ == kNone || call < paused_until_) return kNone;
-    uint32_t next = window.allocation(last_).next;
+    uint32_t next = range.allocation(last_).next;
     // Rows of freed allocations are used again; who stands there now is as good a guess as any.
-    return next != kNone && window.allocation(next).bytes != 0 ? next : kNone;
+    return next != kNone && range.allocation(next).bytes != 0 ? next : kNone;
 }
 
 void Ahead::outcome(bool used, uint64_t call) {

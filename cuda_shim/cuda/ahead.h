@@ -1,15 +1,15 @@
 // ahead.h - which allocation comes next, as learned from the order of earlier launches, and whether guessing pays.
 //
 // Engines use their weights in the same order again and again. Each allocation remembers who followed it last time
-// (Allocation::next), so the next one can be on its way to the card while this one is computed with. Guesses are held
+// (Allocation::next), so the next one can be on its way to the GPU while this one is computed with. Guesses are held
 // against what came: where too many were wrong, nothing is guessed for a while.
 //
 // Owns:      who was used last, and the score.
 // Invariant: a wrong guess costs a copy, never a byte.
-// Callers:   with the card's lock held.
+// Callers:   with the GPU's lock held.
 #pragma once
 
-#include "cuda_shim/cuda/window.h"
+#include "cuda_shim/cuda/reserved_range.h"
 
 namespace tierd::shim::cuda {
 
@@ -20,9 +20,9 @@ class Ahead {
     static constexpr uint64_t kPauseCalls = 256;  // without guesses, where there were fewer
 
     // `row` is used now, and was not a moment ago.
-    void learn(Window& window, uint32_t row);
+    void learn(ReservedRange& range, uint32_t row);
     // Who is expected after the last one; kNone: nobody, or guessing does not pay now.
-    uint32_t expected(const Window& window, uint64_t call) const;
+    uint32_t expected(const ReservedRange& range, uint64_t call) const;
     // What was guessed was used; or it was taken away before it was.
     void outcome(bool used, uint64_t call);
 

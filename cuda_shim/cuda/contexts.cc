@@ -1,5 +1,5 @@
-// contexts.cc - the end of contexts, other cards' access, and functions asked for by name. See wrappers.h.
-#include "cuda_shim/cuda/current.h"
+// contexts.cc - the end of contexts, other GPUs' access, and functions asked for by name. See wrappers.h.
+#include "cuda_shim/cuda/context_guard.h"
 #include "cuda_shim/cuda/lookup.h"
 #include "cuda_shim/cuda/shim.h"
 #include "cuda_shim/cuda/wrappers.h"
@@ -11,22 +11,22 @@ namespace {
 // Elastic memory ends with its context.
 void end_context(CUcontext context) {
     if (shim().gate.is_unused()) return;
-    Hold hold(shim().lock);
-    if (!shim().card.is_set_up() || shim().card.context() != context) return;
-    shim().card.tear_down();
+    LockGuard guard(shim().lock);
+    if (!shim().gpu.is_set_up() || shim().gpu.context() != context) return;
+    shim().gpu.tear_down();
     shim().graphs.clear();
     give_up("the context was destroyed");
 }
 
-// Whether `device` is the card and its primary context the card's.
+// Whether `device` is the GPU and its primary context the GPU's.
 bool is_primary(CUdevice device) {
     CUcontext primary = nullptr;
-    if (shim().gate.is_unused() || !shim().card.is_set_up() || shim().card.device() != device) return false;
+    if (shim().gate.is_unused() || !shim().gpu.is_set_up() || shim().gpu.device() != device) return false;
     auto* retain = TIERD_REAL(cuDevicePrimaryCtxRetain);
     auto* release = TIERD_REAL(cuDevicePrimaryCtxRelease_v2);
     if (retain == nullptr || release == nullptr || retain(&primary, device) != CUDA_SUCCESS) return false;
     release(device);
-    return primary == shim().card.context();
+    return primary == shim().gpu.context();
 }
 
 bool is_active(CUdevice device) {
@@ -38,7 +38,7 @@ bool is_active(CUdevice device) {
 
 template <class Function>
 CUresult reset(Function* real, CUdevice device) {
-    if (is_primary(device)) end_context(shim().card.context());
+    if (is_primary(device)) end_context(shim().gpu.context());
     return real(device);
 }
 
@@ -48,8 +48,8 @@ CUresult release_primary(Function* real, CUdevice device) {
     bool ours = is_primary(device);
     CUresult result = real(device);
     if (ours && !is_active(device)) {
-        Hold hold(shim().lock);
-        shim().card.abandon();
+        LockGuard guard(shim().lock);
+        shim().gpu.abandon();
         shim().graphs.clear();
         give_up("the context was released");
     }
@@ -85,13 +85,13 @@ CUresult cuDevicePrimaryCtxRelease(TIERD_CALL(cuDevicePrimaryCtxRelease), CUdevi
 CUresult cuCtxEnablePeerAccess(TIERD_CALL(cuCtxEnablePeerAccess), CUcontext peer, unsigned flags) {
     CUresult result = call.real(peer, flags);
     if (result != CUDA_SUCCESS || !is_enabled()) return result;
-    give_up("another card has access to this one");
+    give_up("another GPU has access to this one");
     CUdevice device = 0;
     if (shim().gate.is_unused() || TIERD_REAL(cuCtxGetDevice)(&device) != CUDA_SUCCESS) return result;
-    Hold hold(shim().lock);
-    if (!shim().card.is_set_up() || shim().card.context() != peer) return result;
-    CUresult opened = shim().card.open_to(device);
-    shim().card.settle_gate();
+    LockGuard guard(shim().lock);
+    if (!shim().gpu.is_set_up() || shim().gpu.context() != peer) return result;
+    CUresult opened = shim().gpu.open_to(device);
+    shim().gpu.update_gate();
     return opened;
 }
 

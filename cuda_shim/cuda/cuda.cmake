@@ -28,8 +28,8 @@ add_custom_command(
   DEPENDS ${here}/generate.py ${here}/entries.txt ${PROJECT_SOURCE_DIR}/cuda_shim/host/exports.map
     ${TIERD_CUDA_INCLUDE}/cuda.h
   COMMENT "Generating the table of CUDA functions" VERBATIM)
-set(names ahead card contexts copies eviction gate graphs launches lease lookup memory passage places queries reach reads residency
-  shim source uses uvm window)
+set(names access_set ahead contexts copies eviction gate gpu graphs in_flight launch_scope launches lease lookup memory places queries
+  reads reserved_range residency shim source uvm)
 list(TRANSFORM names PREPEND cuda/ OUTPUT_VARIABLE TIERD_CUDA_SOURCES)
 list(TRANSFORM TIERD_CUDA_SOURCES APPEND .cc)
 set(TIERD_CUDA_GENERATED ${generated})

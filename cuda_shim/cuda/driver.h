@@ -46,7 +46,7 @@ Function* real_function(Entry entry) {
     return reinterpret_cast<Function*>(function_at(static_cast<uint32_t>(entry)));
 }
 
-// The driver's own cuNAME, to be called. Only where the card was set up, which looks for all that it needs.
+// The driver's own cuNAME, to be called. Only where the GPU was set up, which looks for all that it needs.
 #define TIERD_REAL(name) (tierd::shim::cuda::real_function<decltype(::name)>(tierd::shim::cuda::Entry::name))
 
 }  // namespace tierd::shim::cuda

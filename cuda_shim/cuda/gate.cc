@@ -11,8 +11,8 @@ namespace tierd::shim::cuda {
 constinit thread_local ThreadMark this_mark;
 
 void Gate::close() {
-    if (__atomic_load_n(&word_, __ATOMIC_RELAXED) != GateWord::closed) drained_ = 0;
-    __atomic_store_n(&word_, GateWord::closed, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&word_, __ATOMIC_RELAXED) != GateState::closed) drained_ = 0;
+    __atomic_store_n(&word_, GateState::closed, __ATOMIC_SEQ_CST);
 }
 
 void Gate::drain() {
@@ -73,7 +73,7 @@ void Gate::reset_in_child() {
     list_lock_.reset();
     count_ = 0;
     this_mark = {};
-    word_ = GateWord::unused;
+    word_ = GateState::unused;
 }
 
 }  // namespace tierd::shim::cuda

@@ -17,7 +17,7 @@ import subprocess
 DECLARATION = re.compile(r"CUresult\s+(cu\w+)\s*\(([^;]*?)\)\s*;")
 TYPEDEF = re.compile(r"\bPFN_(cu\w+?)_v(\d+)(_ptds|_ptsz)?\)")
 SCANNED = {"CUDA_MEMCPY2D", "CUDA_MEMCPY3D", "CUDA_MEMCPY3D_PEER", "CUDA_RESOURCE_DESC"}  # structures with addresses in them
-ACTIONS = {"own", "launch", "reach", "settle", "all", "learn", "forget", "pass"}
+ACTIONS = {"own", "launch", "access", "pin", "all", "learn", "forget", "pass"}
 
 
 def preprocess(cpp, header):
@@ -90,7 +90,7 @@ def decide(function, rules):
     if ruled := rule_for(function.stem, rules):
         return ruled
     if any(True for _ in function.addresses()):
-        return "settle", "takes a device address and may keep it"
+        return "pin", "takes a device address and may keep it"
     return "pass", "takes no device address"
 
 
@@ -102,13 +102,13 @@ def wrapper(f, action):
     if action in ("own", "launch"):
         per_thread = "true" if f.variant else "false"
         if action == "launch":
-            head += f"    if (Through through; through.is_open()) return {call};\n"
+            head += f"    if (FastPath path; path.is_open()) return {call};\n"
         return head + f"    return own::{f.stem}({{real, {per_thread}}}, {f.names()});\n}}\n"
-    if action in ("reach", "settle", "all"):
-        lines = [f"    Passage passage({f.stream()});"]
-        lines += [f"    passage.{action}_{a};" for a in f.addresses()] if action != "all" else ["    passage.all();"]
+    if action in ("access", "pin", "all"):
+        lines = [f"    LaunchScope scope({f.stream()});"]
+        lines += [f"    scope.{action}_{a};" for a in f.addresses()] if action != "all" else ["    scope.all();"]
         return head + "\n".join(lines) + (
-            "\n    if (CUresult refused = passage.enter(); refused != CUDA_SUCCESS) return refused;\n"
+            "\n    if (CUresult refused = scope.enter(); refused != CUDA_SUCCESS) return refused;\n"
             f"    return {call};\n}}\n")
     if action == "learn":
         return head + (f"    CUresult result = {call};\n"

@@ -37,19 +37,19 @@ class Nodes {
     bool known_ = false;
 };
 
-bool add_kernel(CUgraphNode node, const Window& window, Reach& reach) {
+bool add_kernel(CUgraphNode node, const ReservedRange& range, AccessSet& access) {
     CUDA_KERNEL_NODE_PARAMS kernel{};
     auto* get = TIERD_REAL(cuGraphKernelNodeGetParams_v2);
     if (get == nullptr || get(node, &kernel) != CUDA_SUCCESS) return false;
     CUfunction function = kernel.func != nullptr ? kernel.func : reinterpret_cast<CUfunction>(kernel.kern);
-    reach.add_parameters(window, function, kernel.kernelParams, kernel.extra);
+    access.add_parameters(range, function, kernel.kernelParams, kernel.extra);
     return true;
 }
 
-bool add_graph(CUgraph graph, const Window& window, Reach& reach, int depth);
+bool add_graph(CUgraph graph, const ReservedRange& range, AccessSet& access, int depth);
 
 // False when the node does not tell what it reaches.
-bool add_node(CUgraphNode node, const Window& window, Reach& reach, int depth) {
+bool add_node(CUgraphNode node, const ReservedRange& range, AccessSet& access, int depth) {
     CUgraphNodeType type = CU_GRAPH_NODE_TYPE_EMPTY;
     auto* ask = TIERD_REAL(cuGraphNodeGetType);
     if (ask == nullptr || ask(node, &type) != CUDA_SUCCESS) return false;
@@ -58,18 +58,18 @@ bool add_node(CUgraphNode node, const Window& window, Reach& reach, int depth) {
     CUgraph child = nullptr;
     switch (type) {
         case CU_GRAPH_NODE_TYPE_KERNEL:
-            return add_kernel(node, window, reach);
+            return add_kernel(node, range, access);
         case CU_GRAPH_NODE_TYPE_MEMCPY:
             if (TIERD_REAL(cuGraphMemcpyNodeGetParams)(node, &copy) != CUDA_SUCCESS) return false;
-            reach.add_words(window, &copy, sizeof copy);
+            access.add_words(range, &copy, sizeof copy);
             return true;
         case CU_GRAPH_NODE_TYPE_MEMSET:
             if (TIERD_REAL(cuGraphMemsetNodeGetParams)(node, &memset) != CUDA_SUCCESS) return false;
-            reach.add_address(window, memset.dst);
+            access.add_address(range, memset.dst);
             return true;
         case CU_GRAPH_NODE_TYPE_GRAPH:
             return TIERD_REAL(cuGraphChildGraphNodeGetGraph)(node, &child) == CUDA_SUCCESS &&
-                   add_graph(child, window, reach, depth + 1);
+                   add_graph(child, range, access, depth + 1);
         case CU_GRAPH_NODE_TYPE_EMPTY:
         case CU_GRAPH_NODE_TYPE_HOST:
         case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
@@ -80,18 +80,18 @@ bool add_node(CUgraphNode node, const Window& window, Reach& reach, int depth) {
     }
 }
 
-bool add_graph(CUgraph graph, const Window& window, Reach& reach, int depth) {
+bool add_graph(CUgraph graph, const ReservedRange& range, AccessSet& access, int depth) {
     constexpr int kMaxDepth = 16;
     Nodes nodes(graph);
     if (!nodes.known() || depth > kMaxDepth) return false;
     for (size_t i = 0; i < nodes.count(); i++)
-        if (!add_node(nodes[i], window, reach, depth)) return false;
+        if (!add_node(nodes[i], range, access, depth)) return false;
     return true;
 }
 
 }  // namespace
 
-void GraphTable::learn(CUgraphExec exec, const Window& window, const Reach& reach) {
+void GraphTable::learn(CUgraphExec exec, const ReservedRange& range, const AccessSet& access) {
     forget(exec);
     if (rows_ == nullptr) {
         long got = sys::mmap(0, kGraphs * sizeof(Row), PROT_READ | PROT_WRITE,
@@ -99,11 +99,11 @@ void GraphTable::learn(CUgraphExec exec, const Window& window, const Reach& reac
         if (sys::failed(got)) return;
         rows_ = reinterpret_cast<Row*>(got);
     }
-    if (count_ == kGraphs || reach.everything || reach.count > kAddresses) return;
+    if (count_ == kGraphs || access.everything || access.count > kAddresses) return;
     Row& row = rows_[count_++];
     row.exec = exec;
-    row.count = reach.count;
-    for (uint32_t i = 0; i < reach.count; i++) row.addresses[i] = window.address_of(reach.parts[i].first);
+    row.count = access.count;
+    for (uint32_t i = 0; i < access.count; i++) row.addresses[i] = range.address_of(access.parts[i].first);
 }
 
 void GraphTable::forget(CUgraphExec exec) {
@@ -111,27 +111,27 @@ void GraphTable::forget(CUgraphExec exec) {
         if (rows_[i].exec == exec) rows_[i--] = rows_[--count_];
 }
 
-void GraphTable::add_reach(CUgraphExec exec, const Window& window, Reach& reach) const {
+void GraphTable::add_access(CUgraphExec exec, const ReservedRange& range, AccessSet& access) const {
     for (uint32_t i = 0; i < count_; i++) {
         if (rows_[i].exec != exec) continue;
-        for (uint32_t k = 0; k < rows_[i].count; k++) reach.add_address(window, rows_[i].addresses[k]);
+        for (uint32_t k = 0; k < rows_[i].count; k++) access.add_address(range, rows_[i].addresses[k]);
         return;
     }
-    reach.everything = window.allocated_chunks() != 0;
+    access.everything = range.allocated_chunks() != 0;
 }
 
 void learn_graph(CUgraphExec exec, CUgraph graph) {
     if (!is_enabled()) return;
-    Hold hold(shim().lock);
-    Reach reach;
+    LockGuard guard(shim().lock);
+    AccessSet access;
     // A graph without elastic memory in it is worth a row as well: it reaches nothing.
-    if (!add_graph(graph, shim().card.window, reach, 0)) reach.everything = true;
-    shim().graphs.learn(exec, shim().card.window, reach);
+    if (!add_graph(graph, shim().gpu.range, access, 0)) access.everything = true;
+    shim().graphs.learn(exec, shim().gpu.range, access);
 }
 
 void forget_graph(CUgraphExec exec) {
     if (!is_enabled()) return;
-    Hold hold(shim().lock);
+    LockGuard guard(shim().lock);
     shim().graphs.forget(exec);
 }
 

@@ -2,11 +2,11 @@
 //
 // Owns:      one row for each executable graph that was seen: the addresses that its nodes name.
 // Invariant: a graph without a row, or with nodes that tell nothing, reaches everything.
-// Callers:   learn_graph(), forget_graph(): the engine's threads, without our locks; GraphTable: with the card's lock held.
+// Callers:   learn_graph(), forget_graph(): the engine's threads, without our locks; GraphTable: with the GPU's lock held.
 // Fails:     a full table makes graphs reach everything.
 #pragma once
 
-#include "cuda_shim/cuda/reach.h"
+#include "cuda_shim/cuda/access_set.h"
 
 namespace tierd::shim::cuda {
 
@@ -15,10 +15,10 @@ class GraphTable {
     static constexpr uint32_t kGraphs = 1024;
     static constexpr uint32_t kAddresses = 254;
 
-    void learn(CUgraphExec exec, const Window& window, const Reach& reach);
+    void learn(CUgraphExec exec, const ReservedRange& range, const AccessSet& access);
     void forget(CUgraphExec exec);
     // Adds what a launch of `exec` reaches.
-    void add_reach(CUgraphExec exec, const Window& window, Reach& reach) const;
+    void add_access(CUgraphExec exec, const ReservedRange& range, AccessSet& access) const;
     void clear() { count_ = 0; }
 
   private:

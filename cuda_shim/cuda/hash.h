@@ -1,10 +1,10 @@
 // hash.h - the keyed hash by which a chunk is proved unwritten: 128 bits, a sum over the chunk's 64-bit words of a function of
-// the key, the word's place and its value. A sum has no order, so thousands of threads of a card can share the work.
+// the key, the word's place and its value. A sum has no order, so thousands of threads of a GPU can share the work.
 //
 // Two lanes of 64 bits with keys of their own; for a word x at place i of lane l:
 //   t = (x ^ (key_l + i * kStep)) * kMix1; t ^= t >> 32; t *= kMix2; lane_l += t ^ (t >> 29)
 // The key comes from the kernel's random numbers, once a process, so nobody can write a chunk that hashes like another.
-// hash.ptx is the same for the card; a test holds the two together.
+// hash.ptx is the same for the GPU; a test holds the two together.
 #pragma once
 
 #include <stddef.h>

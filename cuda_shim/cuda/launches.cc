@@ -7,18 +7,18 @@ namespace tierd::shim::cuda::own {
 CUresult cuLaunchKernel(TIERD_CALL(cuLaunchKernel), CUfunction function, unsigned grid_x, unsigned grid_y,
                         unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
                         unsigned shared_bytes, CUstream stream, void** parameters, void** extra) {
-    Passage passage(stream_of(stream, call.per_thread));
-    passage.reach_parameters(function, parameters, extra);
-    if (CUresult refused = passage.enter(); refused != CUDA_SUCCESS) return refused;
+    LaunchScope scope(stream_of(stream, call.per_thread));
+    scope.access_parameters(function, parameters, extra);
+    if (CUresult refused = scope.enter(); refused != CUDA_SUCCESS) return refused;
     return call.real(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
                      parameters, extra);
 }
 
 CUresult cuLaunchKernelEx(TIERD_CALL(cuLaunchKernelEx), const CUlaunchConfig* config, CUfunction function,
                           void** parameters, void** extra) {
-    Passage passage(stream_of(config != nullptr ? config->hStream : nullptr, call.per_thread));
-    passage.reach_parameters(function, parameters, extra);
-    if (CUresult refused = passage.enter(); refused != CUDA_SUCCESS) return refused;
+    LaunchScope scope(stream_of(config != nullptr ? config->hStream : nullptr, call.per_thread));
+    scope.access_parameters(function, parameters, extra);
+    if (CUresult refused = scope.enter(); refused != CUDA_SUCCESS) return refused;
     return call.real(config, function, parameters, extra);
 }
 
@@ -26,17 +26,17 @@ CUresult cuLaunchCooperativeKernel(TIERD_CALL(cuLaunchCooperativeKernel), CUfunc
                                    unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                                    unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
                                    void** parameters) {
-    Passage passage(stream_of(stream, call.per_thread));
-    passage.reach_parameters(function, parameters, nullptr);
-    if (CUresult refused = passage.enter(); refused != CUDA_SUCCESS) return refused;
+    LaunchScope scope(stream_of(stream, call.per_thread));
+    scope.access_parameters(function, parameters, nullptr);
+    if (CUresult refused = scope.enter(); refused != CUDA_SUCCESS) return refused;
     return call.real(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
                      parameters);
 }
 
 CUresult cuGraphLaunch(TIERD_CALL(cuGraphLaunch), CUgraphExec graph, CUstream stream) {
-    Passage passage(stream_of(stream, call.per_thread));
-    passage.reach_graph(graph);
-    if (CUresult refused = passage.enter(); refused != CUDA_SUCCESS) return refused;
+    LaunchScope scope(stream_of(stream, call.per_thread));
+    scope.access_graph(graph);
+    if (CUresult refused = scope.enter(); refused != CUDA_SUCCESS) return refused;
     return call.real(graph, stream);
 }
 

@@ -1,13 +1,13 @@
-// lease.h - how much of the card tierd lets this process have, and the thread that hears when others need it.
+// lease.h - how much of the GPU tierd lets this process have, and the thread that hears when others need it.
 //
 // Owns:      the lease channel and its thread.
 // Invariant: what is resident never exceeds the lease for longer than it takes to come down; the lease grows only by
 //            tierd's word and shrinks only by ours, so the sum of all leases never exceeds what tierd gives out. Only
 //            what one launch needs at once is asked for beyond what leases may be together.
-//            When tierd goes, the lease stays as it was, and processes give way to each other (Card::give_way). To a
+//            When tierd goes, the lease stays as it was, and processes give way to each other (GPU::give_way). To a
 //            tierd that comes back the process comes without anything.
-// Callers:   start(), wait_for(): the engine's threads with the card's lock held; the thread itself takes that lock.
-// Fails:     without tierd there is no lease: start() says false, and nothing is elastic (but for TIERD_HBM_LIMIT).
+// Callers:   start(), wait_for(): the engine's threads with the GPU's lock held; the thread itself takes that lock.
+// Fails:     without tierd there is no lease: start() says false, and nothing is elastic (but for TIERD_GPU_LIMIT).
 #pragma once
 
 #include <stdint.h>
@@ -19,61 +19,61 @@ namespace tierd::shim::cuda {
 
 class Lease {
   public:
-    // Connects for this card. False: tierd does not answer there, or does not share this card out.
-    bool start(const unsigned char* card, uint64_t total_bytes);
+    // Connects for this GPU. False: tierd does not answer there, or does not share this GPU out.
+    bool start(const unsigned char* gpu, uint64_t total_bytes);
     // True when start() is worth a try: it is not tried more often than every few seconds.
     bool may_try() const;
 
     uint64_t granted_bytes() const { return __atomic_load_n(&granted_bytes_, __ATOMIC_RELAXED); }
-    uint64_t most_bytes() const { return most_bytes_; }
+    uint64_t limit_bytes() const { return limit_bytes_; }
     bool is_live() const { return __atomic_load_n(&live_, __ATOMIC_ACQUIRE) != 0; }
     // There was a tierd, and it has gone.
     bool is_lost() const { return lost_; }
 
-    // What others have leased, as tierd says now. Lets go of the card's lock meanwhile.
+    // What others have leased, as tierd says now. Lets go of the GPU's lock meanwhile.
     uint64_t others_bytes();
 
-    // More is needed: asks, lets go of the card's lock and waits for tierd's next word. False when no more can come:
+    // More is needed: asks, lets go of the GPU's lock and waits for tierd's next word. False when no more can come:
     // the lease is what the process wants, or all that tierd can give, or there is no tierd.
-    bool wait_for(uint64_t need_bytes, uint64_t want_bytes);
+    bool wait_for(uint64_t required_bytes, uint64_t requested_bytes);
 
     void reset_in_child();
 
   private:
-    bool greet();
+    bool handshake();
     bool start_thread();
     static void* run(void* lease);
     void serve();
-    void go_on_alone();
-    bool come_back();
+    void run_without_tierd();
+    bool reconnect();
     bool read_message();
-    void hear(const wire::LeaseGrant& grant);
-    bool ask();
-    void show_places();
-    void wait_for_word(uint32_t seen);
-    void come_down(uint64_t target_bytes, uint64_t not_before_ns);
+    void apply(const wire::LeaseGrant& grant);
+    bool query();
+    void report_residency();
+    void wait_for_update(uint32_t seen);
+    void shrink(uint64_t target_bytes, uint64_t not_before_ns);
     bool is_idle();
-    void lose(const char* why);
-    void announce();
+    void disconnect(const char* why);
+    void wake_waiters();
 
     OwnedFd channel_;
-    uint64_t granted_bytes_ = UINT64_MAX;  // atomic; without tierd only TIERD_HBM_LIMIT holds
-    uint64_t most_bytes_ = 0;              // of what leases may be together
-    uint64_t utmost_bytes_ = 0;            // of the card's memory, for one launch
+    uint64_t granted_bytes_ = UINT64_MAX;  // atomic; without tierd only TIERD_GPU_LIMIT holds
+    uint64_t limit_bytes_ = 0;             // of what leases may be together
+    uint64_t overcommit_bytes_ = 0;        // of the GPU's memory, for one launch
     uint64_t others_bytes_ = 0;
-    uint64_t asked_bytes_ = 0;
+    uint64_t requested_bytes_ = 0;
     uint64_t next_try_ns_ = 0;
     uint64_t calls_seen_ = 0;     // the thread's
     uint64_t calls_seen_ns_ = 0;  // when they last grew
     uint32_t sequence_ = 0;
-    uint32_t came_down_ = 0;  // sequence of the last LeaseHolds
-    uint64_t shown_changes_ = 0;
-    uint64_t next_show_ns_ = 0;
-    unsigned char card_[16] = {};
+    uint32_t shrunk_sequence_ = 0;  // sequence of the last LeaseShrunk
+    uint64_t reported_changes_ = 0;
+    uint64_t next_report_ns_ = 0;
+    unsigned char gpu_[16] = {};
     uint64_t total_bytes_ = 0;
     bool lost_ = false;
-    uint32_t live_ = 0;   // atomic
-    uint32_t words_ = 0;  // atomic; counts what tierd said, and is waited on
+    uint32_t live_ = 0;     // atomic
+    uint32_t updates_ = 0;  // atomic; counts what tierd said, and is waited on
 };
 
 }  // namespace tierd::shim::cuda

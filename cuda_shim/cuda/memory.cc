@@ -6,21 +6,21 @@
 
 namespace tierd::shim::cuda {
 
-bool have_card() {
+bool have_gpu() {
     CudaShim& all = shim();
     if (!is_enabled() || all.config.mode == Mode::off ||
         __atomic_load_n(&all.given_up, __ATOMIC_ACQUIRE) != 0)
         return false;
-    if (all.card.is_set_up()) return all.card.is_current();
+    if (all.gpu.is_set_up()) return all.gpu.is_current();
     if (all.config.limit_bytes == 0 && !all.lease.may_try()) return false;
-    if (!all.card.set_up()) {
+    if (!all.gpu.set_up()) {
         give_up("the driver lacks what it takes");
         return false;
     }
-    bool leased = all.lease.start(reinterpret_cast<const unsigned char*>(all.card.uuid().bytes),
-                                  all.card.total_bytes());
+    bool leased =
+        all.lease.start(reinterpret_cast<const unsigned char*>(all.gpu.uuid().bytes), all.gpu.total_bytes());
     if (leased || all.config.limit_bytes != 0) return true;
-    all.card.tear_down();
+    all.gpu.tear_down();
     return false;
 }
 
@@ -29,32 +29,32 @@ namespace {
 // Elastic memory, when the allocation is to be elastic. False: it is the driver's.
 bool allocate(CUdeviceptr* address, uint64_t bytes, CUresult* result) {
     if (!is_enabled() || bytes < shim().config.min_bytes || address == nullptr) return false;
-    Hold hold(shim().lock);
-    if (!have_card()) return false;
-    *result = shim().card.allocate(bytes, address);
+    LockGuard guard(shim().lock);
+    if (!have_gpu()) return false;
+    *result = shim().gpu.allocate(bytes, address);
     return true;
 }
 
 // True when the address was the begin of an elastic allocation, or lies in one, which is an error.
 bool release(CUdeviceptr address, CUresult* result) {
     if (shim().gate.is_unused()) return false;
-    Hold hold(shim().lock);
-    Card& card = shim().card;
-    uint32_t row = card.window.find(address);
+    LockGuard guard(shim().lock);
+    Gpu& gpu = shim().gpu;
+    uint32_t row = gpu.range.find(address);
     if (row == kNone) return false;
-    bool is_begin = address == card.window.address_of(card.window.allocation(row).first);
-    *result = is_begin ? card.free_allocation(row) : CUDA_ERROR_INVALID_VALUE;
+    bool is_begin = address == gpu.range.address_of(gpu.range.allocation(row).first);
+    *result = is_begin ? gpu.free_allocation(row) : CUDA_ERROR_INVALID_VALUE;
     return true;
 }
 
-bool captures(const Waiting& waiting) {
+bool captures(const Waiter& waiting) {
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
     auto* ask = TIERD_REAL(cuStreamIsCapturing);
     return ask != nullptr && ask(waiting.stream, &status) == CUDA_SUCCESS &&
            status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
-// The pools that an engine gets without making one: their memory is plain memory of the card.
+// The pools that an engine gets without making one: their memory is plain memory of the GPU.
 bool is_common_pool(CUmemoryPool pool) {
     CUdevice device = 0;
     CUmemoryPool known = nullptr;
@@ -75,7 +75,7 @@ CUresult cuMemAlloc_v2(TIERD_CALL(cuMemAlloc_v2), CUdeviceptr* address, size_t b
 
 CUresult cuMemAllocPitch_v2(TIERD_CALL(cuMemAllocPitch_v2), CUdeviceptr* address, size_t* pitch, size_t width,
                             size_t height, unsigned element_bytes) {
-    constexpr uint64_t kPitchStep = 512;  // what the driver gives on every card so far
+    constexpr uint64_t kPitchStep = 512;  // what the driver gives on every GPU so far
     CUresult result = CUDA_SUCCESS;
     uint64_t row = round_up(width, kPitchStep), bytes = 0;
     bool sound = pitch != nullptr && (element_bytes == 4 || element_bytes == 8 || element_bytes == 16) &&

@@ -1,5 +1,5 @@
-// places.cc - tells tierd which bytes of weight files stand in the card's memory, so that people see where each extent is.
-// Nothing is decided by it. Callers: the lease's thread, with the card's lock held.
+// places.cc - tells tierd which bytes of weight files stand in the GPU's memory, so that people see where each extent is.
+// Nothing is decided by it. Callers: the lease's thread, with the GPU's lock held.
 #include "cuda_shim/cuda/shim.h"
 #include "cuda_shim/host/session.h"
 
@@ -37,7 +37,7 @@ class Report {
 
   private:
     void begin(uint32_t count) {
-        message_ = make_message<wire::LeaseShows>(wire::Kind::lease_shows, ++*sequence_);
+        message_ = make_message<wire::LeaseResidency>(wire::Kind::lease_residency, ++*sequence_);
         message_.begins = count == 0 ? 1 : 0;
     }
     void send() {
@@ -47,30 +47,30 @@ class Report {
 
     int socket_;
     uint32_t* sequence_;
-    wire::LeaseShows message_{};
+    wire::LeaseResidency message_{};
     uint32_t runs_ = 0;
     bool whole_ = true;
 };
 
 }  // namespace
 
-void Lease::show_places() {
-    const Card& card = shim().card;
-    const Window& window = card.window;
-    uint64_t changes = card.counters.chunks_filled + card.counters.chunks_dropped +
-                       card.counters.chunks_saved + card.counters.chunks_freed;
-    if (changes == shown_changes_ || !card.is_set_up()) return;
+void Lease::report_residency() {
+    const Gpu& gpu = shim().gpu;
+    const ReservedRange& range = gpu.range;
+    uint64_t changes = gpu.counters.chunks_filled + gpu.counters.chunks_dropped + gpu.counters.chunks_saved +
+                       gpu.counters.chunks_freed;
+    if (changes == reported_changes_ || !gpu.is_set_up()) return;
     Report report(channel_.fd, &sequence_);
-    for (uint32_t row = 0; row < window.allocation_rows(); row++) {
-        const Allocation& allocation = window.allocation(row);
+    for (uint32_t row = 0; row < range.allocation_rows(); row++) {
+        const Allocation& allocation = range.allocation(row);
         for (uint32_t i = allocation.first; i < allocation.first + allocation.chunks; i++) {
-            if (!window.chunk(i).resident()) continue;
-            for (uint32_t piece = window.chunk(i).pieces; piece != kNone; piece = window.piece(piece).next)
-                report.add(shim().sources.number(window.piece(piece).file), window.piece(piece).offset_bytes,
-                           window.piece(piece).length);
+            if (!range.chunk(i).resident()) continue;
+            for (uint32_t slice = range.chunk(i).slices; slice != kNone; slice = range.slice(slice).next)
+                report.add(shim().sources.number(range.slice(slice).file), range.slice(slice).offset_bytes,
+                           range.slice(slice).length);
         }
     }
-    if (report.end()) shown_changes_ = changes;
+    if (report.end()) reported_changes_ = changes;
 }
 
 }  // namespace tierd::shim::cuda

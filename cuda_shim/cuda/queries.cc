@@ -21,13 +21,12 @@ struct Found {
 Found look_up(CUdeviceptr address) {
     Found found;
     if (shim().gate.is_unused()) return found;
-    Hold hold(shim().lock);
-    Card& card = shim().card;
-    uint32_t row = card.window.find(address);
+    LockGuard guard(shim().lock);
+    Gpu& gpu = shim().gpu;
+    uint32_t row = gpu.range.find(address);
     if (row == kNone) return found;
-    const Allocation& allocation = card.window.allocation(row);
-    return {true, card.window.address_of(allocation.first), allocation.bytes, card.context(), card.device(),
-            row};
+    const Allocation& allocation = gpu.range.allocation(row);
+    return {true, gpu.range.address_of(allocation.first), allocation.bytes, gpu.context(), gpu.device(), row};
 }
 
 template <class T>
@@ -81,13 +80,13 @@ CUresult cuMemGetInfo_v2(TIERD_CALL(cuMemGetInfo_v2), size_t* free_bytes, size_t
     CUresult result = call.real(free_bytes, total_bytes);
     MemoryInfo wanted = shim().config.memory_info;
     if (result != CUDA_SUCCESS || !is_enabled() || wanted == MemoryInfo::real) return result;
-    Hold hold(shim().lock);
-    if (!have_card()) return result;
-    Card& card = shim().card;
-    uint64_t total = wanted == MemoryInfo::lease ? shim().lease.most_bytes() : card.most_bytes();
+    LockGuard guard(shim().lock);
+    if (!have_gpu()) return result;
+    Gpu& gpu = shim().gpu;
+    uint64_t total = wanted == MemoryInfo::lease ? shim().lease.limit_bytes() : gpu.limit_bytes();
     if (shim().config.limit_bytes != 0 && wanted == MemoryInfo::lease) total = shim().config.limit_bytes;
-    uint64_t room = card.room_bytes(total);
-    uint64_t used = card.window.bytes_of(card.window.allocated_chunks());
+    uint64_t room = gpu.room_bytes(total);
+    uint64_t used = gpu.range.bytes_of(gpu.range.allocated_chunks());
     if (room > total) room = total;
     *total_bytes = total;
     *free_bytes = room > used ? room - used : 0;

@@ -1,13 +1,13 @@
 // reads.h - what the engine has read out of weight files into buffers of its own, so that a copy from such a buffer to the
-// card can be proved to be one of the file.
+// GPU can be proved to be one of the file.
 //
 // Engines that do not map their weights read them piece by piece into a few pinned buffers. What was read where is kept
-// for a while; when one of those buffers is copied to the card, its bytes are compared with the file's. Equal: the copy
+// for a while; when one of those buffers is copied to the GPU, its bytes are compared with the file's. Equal: the copy
 // is recorded like one out of a mapping. So nothing here has to be right for the bytes to be.
 //
 // Owns:      a ring of the last reads, and a descriptor of each weight file among them.
 // Invariant: find() says yes only when every byte at the address was the file's, at that moment.
-// Callers:   note(): any thread, without our locks, also in a signal handler. covers(), find(): with the card's lock held.
+// Callers:   note(): any thread, without our locks, also in a signal handler. covers(), find(): with the GPU's lock held.
 // Fails:     what is not in the ring, or can't be compared, was not read.
 #pragma once
 

@@ -11,7 +11,7 @@ namespace tierd::shim::cuda {
 
 constinit CudaShim the_shim;
 
-// The hash kernel for the card, as hash.ptx has it.
+// The hash kernel for the GPU, as hash.ptx has it.
 __asm__(
     "    .section .rodata\n"
     "    .globl tierd_hash_ptx\n"
@@ -40,7 +40,7 @@ static void read_environment() {
     config.min_bytes = bytes_from("TIERD_CUDA_MIN_BYTES", config.min_bytes);
     uint64_t chunk = bytes_from("TIERD_CUDA_CHUNK_BYTES", kChunkBytes);
     if (chunk >= kPageBytes && chunk <= (1u << 30) && (chunk & (chunk - 1)) == 0) config.chunk_bytes = chunk;
-    config.limit_bytes = bytes_from("TIERD_HBM_LIMIT", 0);
+    config.limit_bytes = bytes_from("TIERD_GPU_LIMIT", 0);
 }
 
 // In a forked child CUDA does not work, ours no more than the driver's.
@@ -52,15 +52,15 @@ static void after_fork_in_child() {
     __atomic_store_n(&the_shim.status, 1u, __ATOMIC_RELEASE);
 }
 
-static void say_counters(const CardCounters& did) {
-    log_info() << "card: " << did.bytes_deferred << " bytes deferred, " << did.chunks_filled
+static void log_counters(const GpuCounters& did) {
+    log_info() << "GPU: " << did.bytes_deferred << " bytes deferred, " << did.chunks_filled
                << " chunks filled (" << did.bytes_from_files << " bytes of files, " << did.bytes_from_saved
                << " saved), " << did.chunks_dropped << " dropped, " << did.chunks_saved << " saved, "
                << did.waits << " waits, " << did.most_chunks << " most chunks at once, " << did.chunks_ahead
                << " read ahead, " << did.chunks_ahead_used << " of them used, "
-               << the_shim.card.uses.whole_waits() << " waits for everything";
+               << the_shim.gpu.in_flight.whole_waits() << " waits for everything";
     if (did.reclaims == 0) return;
-    log_info() << "card: gave back to others " << did.reclaims
+    log_info() << "GPU: gave back to others " << did.reclaims
                << " times; all drops together: " << did.patience_ns / 1000 << " us until idle, "
                << did.calls_ns / 1000 << " us for calls under way, " << did.proof_ns / 1000
                << " us for proofs, " << did.save_ns / 1000 << " us for saved chunks, " << did.return_ns / 1000
@@ -69,12 +69,12 @@ static void say_counters(const CardCounters& did) {
 
 // A library's destructor: one line of what was done, where somebody asked for a log. Other threads still run, one perhaps stuck
 // in a driver that is being taken down: the line is not worth waiting for it.
-__attribute__((destructor)) static void say_what_was_done() {
+__attribute__((destructor)) static void log_at_exit() {
     constexpr uint32_t kPatienceMs = 1000;
     if (__atomic_load_n(&the_shim.status, __ATOMIC_ACQUIRE) != 2 || !the_shim.lock.lock_within(kPatienceMs))
         return;
-    const CardCounters& did = the_shim.card.counters;
-    if (did.most_chunks > 0 || did.bytes_deferred > 0) say_counters(did);
+    const GpuCounters& did = the_shim.gpu.counters;
+    if (did.most_chunks > 0 || did.bytes_deferred > 0) log_counters(did);
     the_shim.lock.unlock();
 }
 
@@ -83,7 +83,7 @@ bool is_enabled() {
     if (status != 0) return status == 2;
     if (!__atomic_load_n(&state().enabled, __ATOMIC_ACQUIRE))
         return false;  // before the host half's constructor
-    Hold hold(the_shim.lock);
+    LockGuard guard(the_shim.lock);
     if (the_shim.status != 0) return the_shim.status == 2;
     read_environment();
     bool on =
@@ -94,7 +94,7 @@ bool is_enabled() {
 
 void give_up(const char* why) {
     if (__atomic_exchange_n(&the_shim.given_up, 1u, __ATOMIC_ACQ_REL) == 0)
-        log_info() << "no more elastic memory on cards: " << why;
+        log_info() << "no more elastic memory on GPUs: " << why;
 }
 
 }  // namespace tierd::shim::cuda

@@ -2,18 +2,18 @@
 // pass its state.
 //
 // Owns:      everything of the CUDA half.
-// Invariant: lock order: the card's lock (`lock`), then the host half's request lock, then its table lock; the gate's list
-//            lock last. The card's lock may be held while the driver works and while weights are read: only launches that
+// Invariant: lock order: the GPU's lock (`lock`), then the host half's request lock, then its table lock; the gate's list
+//            lock last. The GPU's lock may be held while the driver works and while weights are read: only launches that
 //            find something absent, and whoever takes memory away, wait for it. Launches that find everything
 //            resident never take it.
 // Callers:   any thread. is_enabled() may be called before any constructor.
-// Fails:     what goes wrong while the card is set up leaves the process without elastic memory, with one line in the log.
+// Fails:     what goes wrong while the GPU is set up leaves the process without elastic memory, with one line in the log.
 #pragma once
 
 #include <stdint.h>
 
-#include "cuda_shim/cuda/card.h"
 #include "cuda_shim/cuda/gate.h"
+#include "cuda_shim/cuda/gpu.h"
 #include "cuda_shim/cuda/graphs.h"
 #include "cuda_shim/cuda/lease.h"
 #include "cuda_shim/cuda/reads.h"
@@ -24,19 +24,19 @@ namespace tierd::shim::cuda {
 
 enum class Mode : uint8_t { off, elastic, uvm };
 enum class MemoryInfo : uint8_t {
-    card,   // as if the process had the card for itself
+    gpu,    // as if the process had the GPU for itself
     lease,  // what tierd lets it have now
     real,   // the driver's own figures
 };
 
-// From the environment: TIERD_CUDA, TIERD_CUDA_MIN_BYTES, TIERD_CUDA_CHUNK_BYTES, TIERD_CUDA_MEMORY_INFO, TIERD_HBM_LIMIT.
+// From the environment: TIERD_CUDA, TIERD_CUDA_MIN_BYTES, TIERD_CUDA_CHUNK_BYTES, TIERD_CUDA_MEMORY_INFO, TIERD_GPU_LIMIT.
 struct CudaConfig {
     Mode mode = Mode::off;
-    MemoryInfo memory_info = MemoryInfo::card;
+    MemoryInfo memory_info = MemoryInfo::gpu;
     uint64_t min_bytes = 1u << 20;       // smaller allocations are the driver's
     uint64_t chunk_bytes = kChunkBytes;  // a power of two
     uint64_t limit_bytes =
-        0;  // this process never has more of the card than this, tierd or not; 0: no such limit
+        0;  // this process never has more of the GPU than this, tierd or not; 0: no such limit
 };
 
 struct CudaShim {
@@ -45,7 +45,7 @@ struct CudaShim {
     CudaConfig config;
     Lock lock;
     Gate gate;
-    Card card;
+    Gpu gpu;
     Lease lease;
     Sources sources;
     Reads reads;
@@ -62,13 +62,13 @@ bool is_enabled();
 // No new elastic memory from here on; what there is, stays.
 void give_up(const char* why);
 
-// Holds the card's lock.
-class Hold {
+// Holds the GPU's lock.
+class LockGuard {
   public:
-    explicit Hold(Lock& lock) : lock_(lock) { lock_.lock(); }
-    ~Hold() { lock_.unlock(); }
-    Hold(const Hold&) = delete;
-    Hold& operator=(const Hold&) = delete;
+    explicit LockGuard(Lock& lock) : lock_(lock) { lock_.lock(); }
+    ~LockGuard() { lock_.unlock(); }
+    LockGuard(const LockGuard&) = delete;
+    LockGuard& operator=(const LockGuard&) = delete;
 
   private:
     Lock& lock_;

@@ -1,6 +1,6 @@
 #include "cuda_shim/cuda/source.h"
 
-#include "cuda_shim/cuda/window.h"
+#include "cuda_shim/cuda/reserved_range.h"
 #include "cuda_shim/host/own_pages.h"
 #include "cuda_shim/host/place.h"
 #include "cuda_shim/host/shim_state.h"

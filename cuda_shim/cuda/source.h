@@ -7,7 +7,7 @@
 // Owns:      the table of files, one mapping and one descriptor each.
 // Invariant: find() says yes only when every byte of the range is the file's: the range lies in one region of an arena and
 //            the engine has written to no page of it.
-// Callers:   any thread, with the card's lock held and none of the host half's.
+// Callers:   any thread, with the GPU's lock held and none of the host half's.
 // Fails:     find(): false. bytes() may wait for tierd to read, and gives SIGBUS where the kernel's mapping would.
 #pragma once
 

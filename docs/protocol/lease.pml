@@ -1,19 +1,19 @@
 /*
- * lease.pml - two processes share a card that holds both or one of them as they need: a model for spin.
+ * lease.pml - two processes share a GPU that holds both or one of them as they need: a model for spin.
  *
  * What it says: the messages of a lease (lib/session/wire.h), each direction a queue of its own, so that a word of tierd's
- * may cross a word of the process's; the books of both sides (lib/hbm/card_book.h, cuda_shim/cuda/lease.cc); and the
- * memory that a process really has. Leases share CAPACITY of the card; a process that needs more overdraws it when the
+ * may cross a word of the process's; the books of both sides (lib/gpu/gpu_lease_table.h, cuda_shim/cuda/lease.cc); and the
+ * memory that a process really has. Leases share CAPACITY of the GPU; a process that needs more overdraws it when the
  * other has nothing. Who comes first in the queue may change at any moment, as a policy says.
  *
  * What must hold (docs/invariants.md):
- *   4  never more than the capacity in the card's memory, but for one that needs it all   (assert in bring)
+ *   4  never more than the capacity in the GPU's memory, but for one that needs it all   (assert in bring)
  *   5  nobody waits for ever                                                              (assert in watch)
  *
  * Each BUG_ seeds one mistake; scripts/check-protocol.sh proves that every one is refuted.
  */
 #define CAPACITY 1
-#define CARD     2
+#define GPU     2
 #define TURNS    2 /* launches of a process that need something */
 #define ASKS     1 /* times a process asks how things stand */
 #define NONE     9
@@ -24,13 +24,13 @@ chan up[2] = [2] of { mtype, byte /* sequence */, byte };
 chan down[2] = [4] of { mtype, byte /* last sequence heard */, byte };
 
 byte needs[2];    /* for the next launch; 0: it computes */
-byte resident[2]; /* in the card's memory */
+byte resident[2]; /* in the GPU's memory */
 
 proctype process(byte me) {
 	byte granted = 0, sequence = 0, came_down = 0, turns = 0, asks = 0, heard, bytes;
 	bool said = false;
 end:	do
-	:: atomic { turns < TURNS && needs[me] == 0 -> turns++; select(bytes : 1 .. CARD); needs[me] = bytes }
+	:: atomic { turns < TURNS && needs[me] == 0 -> turns++; select(bytes : 1 .. GPU); needs[me] = bytes }
 	:: atomic { needs[me] > granted && !said && nfull(up[me]) ->
 		sequence++;
 		said = true;

@@ -177,7 +177,7 @@ PolicyView Core::view() {
             .now_ns = monotonic_ns(),
             .tiers = std::span(tier_infos_).first(tiers_shown_),
             .models = static_cast<uint32_t>(slots_.size()),
-            .cards = lease_table_.cards(),
+            .gpus = lease_table_.gpus(),
             .leases = lease_table_.leases()};
 }
 

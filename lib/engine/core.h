@@ -118,7 +118,7 @@ class Core {
         Worker* evictor;
         Worker* memory;                             // writes what was learned into the state database
         std::shared_ptr<StateDb> state;             // used on `memory`'s thread only; may be null
-        LeaseDesk* leases = nullptr;                // cards' memory; null: there is none
+        GpuArbitrator* leases = nullptr;            // GPUs' memory; null: there is none
         std::function<void()> grow_policy = [] {};  // asks for grown tables; see policy_room()
     };
     Core(const EngineConfig& config, Parts parts);
@@ -277,7 +277,7 @@ class Core {
     void count_decision(Proposal proposal, Refusal refusal);
     void begin_policy_epoch();
     void tend_leases();
-    void mark_extents_on_cards();
+    void mark_extents_on_gpus();
     void eject_policy(const std::string& reason);
     void put_in_place(std::unique_ptr<Policy> policy, BpfPolicy* bpf);
     void check_policy();
@@ -386,9 +386,9 @@ class Core {
     Worker* evictor_;
     Worker* memory_;
     std::shared_ptr<StateDb> state_;
-    LeaseDesk* leases_;
+    GpuArbitrator* leases_;
     LeaseTable lease_table_;
-    std::optional<uint64_t> cards_shown_;  // LeaseDesk::shown() when rows were last marked
+    std::optional<uint64_t> gpus_shown_;  // GpuArbitrator::runs_version() when rows were last marked
 
     TierTable tiers_;
     std::array<tierd_tier_info, TIERD_MAX_TIERS> tier_infos_{};  // what policies see of tiers_

@@ -353,7 +353,7 @@ Result<HeatmapStatus> Core::heatmap(const std::string& model) {
                                .heat = estimate.heat / 65536.0,
                                .samples = estimate.samples,
                                .reader_node = heat_.reader_node(id),
-                               .cards = {}});
+                               .gpus = {}});
     }
     return map;
 }

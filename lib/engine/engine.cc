@@ -126,7 +126,7 @@ class ThreadedEngine final : public Engine {
         auto memory_events = MemoryEvents::open();
         if (!memory_events && config_.tiers.size() > 1)
             notes_.push_back("memory that comes and goes is not noticed: " + memory_events.error().text());
-        auto leases = LeaseDesk::start(config_.hbm);
+        auto leases = GpuArbitrator::start(config_.gpu);
         if (!leases) return std::unexpected(leases.error());
         leases_ = std::move(*leases);
         auto readiness = Readiness::make();
@@ -238,17 +238,17 @@ class ThreadedEngine final : public Engine {
     Result<std::vector<SessionStatus>> sessions() override {
         auto list = ask<Result<std::vector<SessionStatus>>>([](Core& core) { return core.sessions(); });
         if (list)
-            for (const CardStatus& card : leases_->cards()) add_leases(card, *list);
+            for (const GpuStatus& gpu : leases_->gpus()) add_leases(gpu, *list);
         return list;
     }
     Result<std::vector<TierStatus>> tiers() override {
         auto list = ask<Result<std::vector<TierStatus>>>([](Core& core) { return core.tiers(); });
         if (list)
-            for (const CardStatus& card : leases_->cards())
-                list->push_back({.name = card.name,
-                                 .kind = "hbm",
-                                 .capacity_bytes = card.capacity_bytes,
-                                 .used_bytes = card.leased_bytes});
+            for (const GpuStatus& gpu : leases_->gpus())
+                list->push_back({.name = gpu.name,
+                                 .kind = "gpu",
+                                 .capacity_bytes = gpu.capacity_bytes,
+                                 .used_bytes = gpu.leased_bytes});
         return list;
     }
     Result<std::vector<DiskStatus>> disks() override {
@@ -274,7 +274,7 @@ class ThreadedEngine final : public Engine {
     }
     Result<HeatmapStatus> heatmap(const std::string& model) override {
         auto map = ask<Result<HeatmapStatus>>([model](Core& core) { return core.heatmap(model); });
-        if (map) add_cards(leases_->runs_of(map->model.file), map->extents);
+        if (map) add_gpus(leases_->runs_of(map->model.file), map->extents);
         return map;
     }
     Result<std::vector<FaultStageStatus>> faults() override {
@@ -427,31 +427,31 @@ class ThreadedEngine final : public Engine {
         return answer.get();
     }
 
-    // Says of each extent which cards have bytes of it. Offsets are as clients gave them.
-    static void add_cards(const std::vector<CardRun>& runs, std::vector<ExtentHeatStatus>& extents) {
-        for (const CardRun& run : runs) {
+    // Says of each extent which GPUs have bytes of it. Offsets are as clients gave them.
+    static void add_gpus(const std::vector<GpuRun>& runs, std::vector<ExtentHeatStatus>& extents) {
+        for (const GpuRun& run : runs) {
             auto at =
                 std::ranges::upper_bound(extents, run.offset_bytes, {}, &ExtentHeatStatus::offset_bytes);
             if (at != extents.begin()) --at;
             for (; at != extents.end() && at->offset_bytes < run.offset_bytes + run.length_bytes; ++at) {
                 bool touches = run.offset_bytes < at->offset_bytes + at->bytes;
-                if (touches && std::ranges::find(at->cards, run.card) == at->cards.end())
-                    at->cards.push_back(run.card);
+                if (touches && std::ranges::find(at->gpus, run.gpu) == at->gpus.end())
+                    at->gpus.push_back(run.gpu);
             }
         }
     }
 
     // Beside the session of the same process; one that has a lease and no weights mapped is listed too.
-    static void add_leases(const CardStatus& card, std::vector<SessionStatus>& sessions) {
-        for (const LeaseStatus& lease : card.leases) {
+    static void add_leases(const GpuStatus& gpu, std::vector<SessionStatus>& sessions) {
+        for (const LeaseStatus& lease : gpu.leases) {
             const LeaseHolder& holder = lease.holder;
             auto session = std::ranges::find(sessions, holder.pid, &SessionStatus::pid);
             if (session == sessions.end())
                 session = sessions.insert(session,
                                           {.pid = holder.pid, .uid = holder.uid, .command = holder.command});
-            session->hbm_lease_bytes += lease.lease_bytes;
-            session->hbm_want_bytes += lease.want_bytes;
-            session->hbm_position = std::max(session->hbm_position, lease.position);
+            session->gpu_lease_bytes += lease.lease_bytes;
+            session->gpu_requested_bytes += lease.requested_bytes;
+            session->gpu_position = std::max(session->gpu_position, lease.position);
         }
     }
 
@@ -619,7 +619,7 @@ class ThreadedEngine final : public Engine {
     std::vector<std::string> notes_;
     Mailbox mailbox_;
     std::unique_ptr<Core> core_;
-    std::unique_ptr<LeaseDesk> leases_;
+    std::unique_ptr<GpuArbitrator> leases_;
     Worker evictor_;  // after core_: what it still has queued posts to the mailbox only
     Worker memory_;
     std::mutex policy_mutex_;  // one load at a time; guards policy_source_

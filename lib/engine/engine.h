@@ -14,7 +14,7 @@
 
 #include "lib/arena/arena_store.h"
 #include "lib/engine/control.h"
-#include "lib/hbm/lease_desk.h"
+#include "lib/gpu/gpu_arbitrator.h"
 #include "lib/session/handler.h"
 #include "lib/tier/tier_spec.h"
 
@@ -41,7 +41,7 @@ struct EngineConfig {
     std::string state_directory = {};   // empty: nothing is remembered between runs
     bool measure_disks = false;         // once each, when nothing was read for so long:
     uint32_t disk_idle_ms = 5000;
-    HbmConfig hbm = {};
+    GpuConfig gpu = {};
     uint64_t user_metadata_bytes =
         256 << 20;  // that tierd may need to keep book of one user's files; see user_shares.h
     std::string sample_source = "off";   // auto, hint, pebs, ibs, spe or off; see lib/sample/sources.h

@@ -5,10 +5,10 @@
 
 namespace tierd {
 
-void LeaseTable::free_slots_of_the_gone(const std::vector<CardStatus>& cards, std::span<tierd_lease> rows) {
+void LeaseTable::free_slots_of_the_gone(const std::vector<GpuStatus>& gpus, std::span<tierd_lease> rows) {
     std::set<uint64_t> there;
-    for (const CardStatus& card : cards)
-        for (const LeaseStatus& lease : card.leases) there.insert(lease.number);
+    for (const GpuStatus& gpu : gpus)
+        for (const LeaseStatus& lease : gpu.leases) there.insert(lease.number);
     for (size_t slot = 0; slot < numbers_.size(); slot++) {
         if (there.contains(numbers_[slot])) continue;
         numbers_[slot] = 0;
@@ -29,44 +29,45 @@ size_t LeaseTable::slot_of(uint64_t number, std::span<tierd_lease_mark> marks) {
     return static_cast<size_t>(place - numbers_.begin());
 }
 
-void LeaseTable::publish(const std::vector<CardStatus>& cards, const BpfTables& tables,
+void LeaseTable::publish(const std::vector<GpuStatus>& gpus, const BpfTables& tables,
                          std::span<tierd_lease_mark> marks) {
     auto rows = tables.leases();
-    free_slots_of_the_gone(cards, rows);
-    cards_ = static_cast<uint32_t>(std::min<size_t>(cards.size(), TIERD_MAX_CARDS));
-    for (uint32_t number = 0; number < cards_; number++) {
-        const CardStatus& card = cards[number];
-        tierd_card& row = tables.cards()[number];
-        row.capacity_bytes = card.capacity_bytes;
-        row.leased_bytes = card.leased_bytes;
-        row.leases = static_cast<uint32_t>(card.leases.size());
+    free_slots_of_the_gone(gpus, rows);
+    gpus_ = static_cast<uint32_t>(std::min<size_t>(gpus.size(), TIERD_MAX_GPUS));
+    for (uint32_t number = 0; number < gpus_; number++) {
+        const GpuStatus& gpu = gpus[number];
+        tierd_gpu& row = tables.gpus()[number];
+        row.capacity_bytes = gpu.capacity_bytes;
+        row.leased_bytes = gpu.leased_bytes;
+        row.leases = static_cast<uint32_t>(gpu.leases.size());
         row.waiting = static_cast<uint32_t>(
-            std::ranges::count_if(card.leases, [](const LeaseStatus& lease) { return lease.position > 0; }));
-        put_name(card.name, row.name);
-        for (const LeaseStatus& lease : card.leases) {
+            std::ranges::count_if(gpu.leases, [](const LeaseStatus& lease) { return lease.position > 0; }));
+        put_name(gpu.name, row.name);
+        for (const LeaseStatus& lease : gpu.leases) {
             size_t slot = slot_of(lease.number, marks);
             if (slot >= rows.size()) continue;
             tierd_lease& shown = rows[slot];
             shown.lease_bytes = lease.lease_bytes;
             shown.pinned_bytes = lease.pinned_bytes;
-            shown.want_bytes = lease.want_bytes;
+            shown.requested_bytes = lease.requested_bytes;
             shown.waiting_since_ns = lease.waiting_since_ns;
             shown.granted_ns = lease.granted_ns;
             shown.cgroup = lease.holder.cgroup;
             shown.pid = static_cast<uint32_t>(lease.holder.pid);
             shown.uid = lease.holder.uid;
-            shown.card = number;
+            shown.gpu = number;
             shown.position = lease.position;
             put_name(lease.holder.command, shown.command);
         }
     }
 }
 
-std::map<uint64_t, uint64_t> LeaseTable::worths(std::span<const tierd_lease_mark> marks) const {
-    std::map<uint64_t, uint64_t> worths;
+std::map<uint64_t, uint64_t> LeaseTable::priorities(std::span<const tierd_lease_mark> marks) const {
+    std::map<uint64_t, uint64_t> priorities;
     for (size_t slot = 0; slot < std::min(numbers_.size(), marks.size()); slot++)
-        if (numbers_[slot] != 0 && marks[slot].worth != 0) worths[numbers_[slot]] = marks[slot].worth;
-    return worths;
+        if (numbers_[slot] != 0 && marks[slot].priority != 0)
+            priorities[numbers_[slot]] = marks[slot].priority;
+    return priorities;
 }
 
 }  // namespace tierd

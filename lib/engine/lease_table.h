@@ -1,4 +1,4 @@
-// lease_table.h - cards and leases as policies see them: which slot each has, and what the policy thinks of whom.
+// lease_table.h - GPUs and leases as policies see them: which slot each has, and what the policy thinks of whom.
 //
 // Owns:      the slots. Not the rows, not the marks.
 // Invariant: a lease keeps its slot while it lasts; the mark of a slot that goes to another is zeroed first.
@@ -11,26 +11,26 @@
 #include <span>
 #include <vector>
 
-#include "lib/hbm/lease_desk.h"
+#include "lib/gpu/gpu_arbitrator.h"
 #include "lib/policy/bpf_tables.h"
 
 namespace tierd {
 
 class LeaseTable {
   public:
-    void publish(const std::vector<CardStatus>& cards, const BpfTables& tables,
+    void publish(const std::vector<GpuStatus>& gpus, const BpfTables& tables,
                  std::span<tierd_lease_mark> marks);
     // What the marks say, by the leases' numbers; those worth 0 left out.
-    std::map<uint64_t, uint64_t> worths(std::span<const tierd_lease_mark> marks) const;
+    std::map<uint64_t, uint64_t> priorities(std::span<const tierd_lease_mark> marks) const;
 
-    uint32_t cards() const { return cards_; }
+    uint32_t gpus() const { return gpus_; }
     uint32_t leases() const { return static_cast<uint32_t>(numbers_.size()); }
 
   private:
-    void free_slots_of_the_gone(const std::vector<CardStatus>& cards, std::span<tierd_lease> rows);
+    void free_slots_of_the_gone(const std::vector<GpuStatus>& gpus, std::span<tierd_lease> rows);
     size_t slot_of(uint64_t number, std::span<tierd_lease_mark> marks);
 
-    uint32_t cards_ = 0;
+    uint32_t gpus_ = 0;
     std::vector<uint64_t> numbers_;  // of leases, by slot; 0: free
 };
 

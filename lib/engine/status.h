@@ -75,8 +75,8 @@ struct ExtentHeatStatus {
     bool resident = false;
     double heat = 0;  // decayed touches
     uint64_t samples = 0;
-    int reader_node = kNoNode;       // the memory node whose threads read it most; kNoNode: not known
-    std::vector<std::string> cards;  // whose memory holds bytes of it
+    int reader_node = kNoNode;      // the memory node whose threads read it most; kNoNode: not known
+    std::vector<std::string> gpus;  // whose memory holds bytes of it
 };
 
 struct NamedCount {
@@ -141,9 +141,9 @@ struct SessionStatus {
     uint64_t faults_minor = 0;
     uint64_t slowest_fault_ns = 0;
     bool user_mode_faults = false;
-    uint64_t hbm_lease_bytes = 0;  // of all cards
-    uint64_t hbm_want_bytes = 0;   // while it waits for more
-    uint32_t hbm_position = 0;     // in a card's queue, from 1; 0: it does not wait
+    uint64_t gpu_lease_bytes = 0;      // of all GPUs
+    uint64_t gpu_requested_bytes = 0;  // while it waits for more
+    uint32_t gpu_position = 0;         // in a GPU's queue, from 1; 0: it does not wait
 };
 
 struct TierStatus {

@@ -50,7 +50,7 @@ struct Listening {
     ~Listening() { t_words = nullptr; }
 };
 
-enum class Shared : uint8_t { extents, models, tiers, cards, leases, marks, lease_marks, answers };
+enum class Shared : uint8_t { extents, models, tiers, gpus, leases, marks, lease_marks, answers };
 struct SharedMap {
     std::string_view name;
     uint32_t value_bytes;
@@ -59,7 +59,7 @@ using TableFds = std::array<int, 5>;  // the first of them, which tierd alone wr
 constexpr std::array<SharedMap, 8> kShared{{{"tierd_extents", sizeof(tierd_extent)},
                                             {"tierd_models", sizeof(tierd_model)},
                                             {"tierd_tiers", sizeof(tierd_tier_info)},
-                                            {"tierd_cards", sizeof(tierd_card)},
+                                            {"tierd_gpus", sizeof(tierd_gpu)},
                                             {"tierd_leases", sizeof(tierd_lease)},
                                             {"tierd_marks", sizeof(tierd_mark)},
                                             {"tierd_lease_marks", sizeof(tierd_lease_mark)},

@@ -30,7 +30,7 @@ tierd_call common_call(const PolicyView& view, const BpfTables& tables, uint64_t
     call.epoch = epoch;
     call.extents = static_cast<uint32_t>(std::min<size_t>(view.extents.size(), tables.room()));
     call.models = view.models;
-    call.cards = view.cards;
+    call.gpus = view.gpus;
     call.leases = view.leases;
     call.tiers = view.tiers.empty() ? 1 : static_cast<uint32_t>(view.tiers.size() - 1);
     return call;

@@ -76,15 +76,15 @@ Result<std::shared_ptr<BpfTables>> BpfTables::make(uint32_t room) {
     if (!models) return std::unexpected(models.error());
     auto tiers = SharedArray::make("tierd_tiers", sizeof(tierd_tier_info), TIERD_MAX_TIERS);
     if (!tiers) return std::unexpected(tiers.error());
-    auto cards = SharedArray::make("tierd_cards", sizeof(tierd_card), TIERD_MAX_CARDS);
-    if (!cards) return std::unexpected(cards.error());
+    auto gpus = SharedArray::make("tierd_gpus", sizeof(tierd_gpu), TIERD_MAX_GPUS);
+    if (!gpus) return std::unexpected(gpus.error());
     auto leases = SharedArray::make("tierd_leases", sizeof(tierd_lease), TIERD_MAX_LEASES);
     if (!leases) return std::unexpected(leases.error());
     tables->room_ = room;
     tables->extents_ = std::move(*extents);
     tables->models_ = std::move(*models);
     tables->tiers_ = std::move(*tiers);
-    tables->cards_ = std::move(*cards);
+    tables->gpus_ = std::move(*gpus);
     tables->leases_ = std::move(*leases);
     return tables;
 }

@@ -1,4 +1,4 @@
-// bpf_tables.h - the arrays that tierd shares with policies: rows of extents, models, tiers, cards and leases.
+// bpf_tables.h - the arrays that tierd shares with policies: rows of extents, models, tiers, GPUs and leases.
 //
 // Owns:      the BPF arrays and this process's mappings of them; both go when the last user does, a running program
 //            keeping the arrays that it reads.
@@ -44,13 +44,13 @@ class BpfTables {
     std::span<tierd_extent> extents() const { return rows<tierd_extent>(extents_, room_); }
     std::span<tierd_model> models() const { return rows<tierd_model>(models_, TIERD_MAX_MODELS); }
     std::span<tierd_tier_info> tiers() const { return rows<tierd_tier_info>(tiers_, TIERD_MAX_TIERS); }
-    std::span<tierd_card> cards() const { return rows<tierd_card>(cards_, TIERD_MAX_CARDS); }
+    std::span<tierd_gpu> gpus() const { return rows<tierd_gpu>(gpus_, TIERD_MAX_GPUS); }
     std::span<tierd_lease> leases() const { return rows<tierd_lease>(leases_, TIERD_MAX_LEASES); }
 
     const Fd& extents_fd() const { return extents_.fd; }
-    // Of extents, models, tiers, cards, leases.
+    // Of extents, models, tiers, GPUs, leases.
     std::array<int, 5> fds() const {
-        return {extents_.fd.get(), models_.fd.get(), tiers_.fd.get(), cards_.fd.get(), leases_.fd.get()};
+        return {extents_.fd.get(), models_.fd.get(), tiers_.fd.get(), gpus_.fd.get(), leases_.fd.get()};
     }
 
   private:
@@ -60,7 +60,7 @@ class BpfTables {
     }
 
     uint32_t room_ = 0;
-    SharedArray extents_, models_, tiers_, cards_, leases_;
+    SharedArray extents_, models_, tiers_, gpus_, leases_;
 };
 
 }  // namespace tierd

@@ -82,7 +82,7 @@ struct PolicyView {
     uint64_t now_ns = 0;                          // CLOCK_MONOTONIC
     std::span<const tierd_tier_info> tiers = {};  // by number; [0] is none. Empty: dram is all there is
     uint32_t models = 0;                          // slots in use are 0 .. models-1
-    uint32_t cards = 0, leases = 0;               // the same of cards and leases
+    uint32_t gpus = 0, leases = 0;                // the same of GPUs and leases
     ExtentId wanted =
         kNoExtent;  // in reclaim() without demand: what memory is wanted for; none: to have some free
 };

@@ -23,11 +23,11 @@ struct Peer {
     bool shows_touches = false;     // it takes orders of kind show_touch
 };
 
-using CardId = std::array<uint8_t, 16>;  // a card's UUID
+using GpuId = std::array<uint8_t, 16>;  // a GPU's UUID
 
 struct LeaseRequest {
-    CardId card{};
-    uint64_t total_bytes = 0;  // of the card's memory, as the client says
+    GpuId gpu{};
+    uint64_t total_bytes = 0;  // of the GPU's memory, as the client says
 };
 
 struct AttachRequest {

@@ -125,7 +125,7 @@ class Conversation {
                (shared_->has_group && is_member(socket_.get(), shared_->group, peer_.gid));
     }
 
-    // A lease is a claim on a card that all share: for the same users as sessions.
+    // A lease is a claim on a GPU that all share: for the same users as sessions.
     Result<void> hand_over(const Packet& packet) {
         auto hello = packet.as<wire::LeaseHello>();
         if (!hello) return std::unexpected(hello.error());
@@ -134,11 +134,11 @@ class Conversation {
             refusal.status = -EPERM;
             (void)send_message(socket_.get(), refusal);
             shared_->handler.refused(Denial::not_in_group);
-            return fail(Code::denied, "lease a card to", fmt::format("uid {}", peer_.uid),
+            return fail(Code::denied, "lease a GPU to", fmt::format("uid {}", peer_.uid),
                         "add the user to the group of [session] group");
         }
         LeaseRequest request{.total_bytes = hello->total_bytes};
-        std::copy(std::begin(hello->card), std::end(hello->card), request.card.begin());
+        std::copy(std::begin(hello->gpu), std::end(hello->gpu), request.gpu.begin());
         shared_->handler.lease(std::move(socket_), peer_, request);
         return {};
     }

@@ -32,10 +32,10 @@ enum class Kind : uint16_t {
     show_touch = 18,  // laid out as FallBack; not acknowledged
     // lease channel: a connection of its own, which begins with lease_hello in the place of hello
     lease_hello = 32,
-    lease_want = 33,
-    lease_holds = 34,
-    lease_ask = 35,  // a Header alone
-    lease_shows = 36,
+    lease_grow = 33,
+    lease_shrunk = 34,
+    lease_query = 35,  // a Header alone
+    lease_residency = 36,
     lease_grant = 40,
     lease_reclaim = 41,
 };
@@ -139,38 +139,38 @@ struct FallenBack {
     uint32_t reserved;
 };
 
-// A card's memory is shared by leases: how much of it a process may have. The messages below go over a connection for
-// each process and card; the lease ends with it. None of them has a Reply: tierd tells every change by a LeaseGrant, and
-// how things stand when it hears lease_ask.
+// A GPU's memory is shared by leases: how much of it a process may have. The messages below go over a connection for
+// each process and GPU; the lease ends with it. None of them has a Reply: tierd tells every change by a LeaseGrant, and
+// how things stand when it hears lease_query.
 
-// shim → tierd, first message: "I am about to use this card."
+// shim → tierd, first message: "I am about to use this GPU."
 struct LeaseHello {
     Header header;
     uint32_t pid;  // for display only; tierd trusts SO_PEERCRED
     uint32_t reserved;
-    uint8_t card[16];      // its UUID
-    uint64_t total_bytes;  // of the card's memory
+    uint8_t gpu[16];       // its UUID
+    uint64_t total_bytes;  // of the GPU's memory
 };
 
-// shim → tierd: the next launch needs a lease of `need_bytes`; with `want_bytes` all that the process has allocated
-// would be on the card. The process waits until a LeaseGrant says enough. Only `need_bytes` may be beyond the capacity.
-struct LeaseWant {
+// shim → tierd: the next launch needs a lease of `required_bytes`; with `requested_bytes` all that the process has allocated
+// would be on the GPU. The process waits until a LeaseGrant says enough. Only `required_bytes` may be beyond the capacity.
+struct LeaseGrow {
     Header header;
-    uint64_t need_bytes;
-    uint64_t want_bytes;
+    uint64_t required_bytes;
+    uint64_t requested_bytes;
 };
 
-// shim → tierd: memory went back to the card; the lease is `lease_bytes` from now on. Answers LeaseReclaim, or comes by
+// shim → tierd: memory went back to the GPU; the lease is `lease_bytes` from now on. Answers LeaseReclaim, or comes by
 // itself.
-struct LeaseHolds {
+struct LeaseShrunk {
     Header header;
     uint64_t lease_bytes;   // not more than it was
     uint64_t pinned_bytes;  // of it, what can't be given back
 };
 
-// shim → tierd: which bytes of a weight file stand in the card's memory, every second or so while that changes. For
+// shim → tierd: which bytes of a weight file stand in the GPU's memory, every second or so while that changes. For
 // display only. With `begins`, what was shown before is forgotten.
-struct LeaseShows {
+struct LeaseResidency {
     Header header;
     uint64_t file;    // as Reply has it
     uint32_t begins;  // 0 or 1
@@ -182,19 +182,20 @@ struct LeaseShows {
 };
 
 // tierd → shim: the lease as it is now. The first one answers LeaseHello. The sequence is that of the last message heard
-// from the process: where that is older than its last LeaseHolds, `lease_bytes` holds no longer.
+// from the process: where that is older than its last LeaseShrunk, `lease_bytes` holds no longer.
 struct LeaseGrant {
     Header header;
-    int32_t status;     // 0, or a negative errno: tierd does not share this card out
+    int32_t status;     // 0, or a negative errno: tierd does not share this GPU out
     uint32_t position;  // in the queue of those who wait for more; 0: not in it
     uint64_t lease_bytes;
-    uint64_t most_bytes;    // of what leases may be together, all but what others have pinned
-    uint64_t utmost_bytes;  // of the card's memory, the same: what one launch that can't do with less may get
+    uint64_t limit_bytes;  // of what leases may be together, all but what others have pinned
+    uint64_t
+        overcommit_bytes;   // of the GPU's memory, the same: what one launch that can't do with less may get
     uint64_t others_bytes;  // the leases of all others
 };
 
 // tierd → shim: others wait; come down to `lease_bytes`, at once when idle, else not before `not_before_ns`
-// (CLOCK_MONOTONIC): until then the process may keep what it has. Answer: LeaseHolds.
+// (CLOCK_MONOTONIC): until then the process may keep what it has. Answer: LeaseShrunk.
 struct LeaseReclaim {
     Header header;
     uint64_t lease_bytes;
@@ -208,7 +209,7 @@ struct Heartbeat {
 };
 
 static_assert(sizeof(Header) == 16 && sizeof(Reply) == 80 && sizeof(Attach) == 280 && sizeof(Map) == 48);
-static_assert(sizeof(LeaseHello) == 48 && sizeof(LeaseWant) == 32 && sizeof(LeaseHolds) == 32 &&
-              sizeof(LeaseGrant) == 56 && sizeof(LeaseReclaim) == 32 && sizeof(LeaseShows) == 416);
+static_assert(sizeof(LeaseHello) == 48 && sizeof(LeaseGrow) == 32 && sizeof(LeaseShrunk) == 32 &&
+              sizeof(LeaseGrant) == 56 && sizeof(LeaseReclaim) == 32 && sizeof(LeaseResidency) == 416);
 
 }  // namespace tierd::wire

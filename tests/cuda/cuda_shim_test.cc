@@ -1,5 +1,5 @@
 // cuda_shim_test.cc - programs of the CUDA driver see the same bytes and the same answers with the preloaded library as
-// without it, however little of the card they get and whoever dies beside them. On the simulated card.
+// without it, however little of the GPU they get and whoever dies beside them. On the simulated GPU.
 #define BOOST_TEST_MODULE cuda_shim
 #include <boost/test/unit_test.hpp>
 #include <random>
@@ -57,20 +57,20 @@ BOOST_AUTO_TEST_CASE(without_a_daemon_everything_is_the_drivers) {
                       preloaded({"TIERD_SOCKET=" + dir.file("nobody.sock")}))
                   .wait();
     BOOST_TEST(run.output.find(kAsExpected) != std::string::npos, run.output << run.log);
-    BOOST_TEST(run.log.find("tierd-shim: card:") == std::string::npos);
+    BOOST_TEST(run.log.find("tierd-shim: GPU:") == std::string::npos);
 }
 
 BOOST_AUTO_TEST_CASE(out_of_memory_and_queries_are_answered_as_the_driver_would) {
     WorkDir dir;
-    Card card{.memory = "66MiB", .file = {}};
+    Gpu gpu{.memory = "66MiB", .file = {}};
     Daemon daemon(dir, sharing("16MiB"));
     for (const char* context : {"0", "4194304"}) {
         Words more{std::string("SIMCUDA_CONTEXT_BYTES=") + context}, limited = more, leased = under(daemon);
-        limited.push_back("TIERD_HBM_LIMIT=16777216");
+        limited.push_back("TIERD_GPU_LIMIT=16777216");
         leased.insert(leased.end(), more.begin(), more.end());
-        Run plain = Program(dir, "plain", {"cuda_out_of_memory"}, card, more).wait();
-        Run limit = Program(dir, "limited", {"cuda_out_of_memory"}, card, preloaded(limited)).wait();
-        Run ours = Program(dir, "ours", {"cuda_out_of_memory"}, card, leased).wait();
+        Run plain = Program(dir, "plain", {"cuda_out_of_memory"}, gpu, more).wait();
+        Run limit = Program(dir, "limited", {"cuda_out_of_memory"}, gpu, preloaded(limited)).wait();
+        Run ours = Program(dir, "ours", {"cuda_out_of_memory"}, gpu, leased).wait();
         BOOST_TEST(plain.fine());
         BOOST_TEST(limit.output == plain.output);
         BOOST_TEST(ours.output == plain.output);
@@ -101,7 +101,7 @@ BOOST_AUTO_TEST_CASE(a_tierd_that_hangs_holds_nobody_up) {
     Daemon daemon(dir, sharing("12MiB"));
     Program one(dir, "one", {"cuda_sequences", "1", "60", weights.path}, {}, under(daemon));
     BOOST_TEST(
-        comes_true([&] { return text_of(one.log()).find("shares the card out") != std::string::npos; }));
+        comes_true([&] { return text_of(one.log()).find("shares the GPU out") != std::string::npos; }));
     daemon.send(SIGSTOP);
     Run run = one.wait();
     BOOST_TEST(run.output.find(kAsExpected) != std::string::npos, run.output << run.log);
@@ -110,7 +110,7 @@ BOOST_AUTO_TEST_CASE(a_tierd_that_hangs_holds_nobody_up) {
 
 // Small chunks, so that a sequence costs milliseconds. TIERD_SEQUENCES=10000 runs as many at each size;
 // TIERD_SEQUENCES_FIRST is the seed of the first.
-BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_at_every_size_of_the_card) {
+BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_at_every_size_of_the_gpu) {
     WorkDir dir;
     Weights weights(dir);
     std::string first = setting("TIERD_SEQUENCES_FIRST", "1"),
@@ -168,22 +168,22 @@ BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_with_chunks_as_they_ship) {
     BOOST_TEST(counted(run.log, "saved, ") > 0u, run.log);
 }
 
-BOOST_AUTO_TEST_CASE(eight_processes_take_turns_on_a_card_that_holds_a_quarter_of_them) {
+BOOST_AUTO_TEST_CASE(eight_processes_take_turns_on_a_gpu_that_holds_a_quarter_of_them) {
     WorkDir dir;
     Weights weights(dir);
-    // 8 programs of up to 24 MiB each, 12 MiB at once; the card would not hold what the leases don't allow.
-    Card card{.memory = "48MiB", .file = dir.file("card")};
+    // 8 programs of up to 24 MiB each, 12 MiB at once; the GPU would not hold what the leases don't allow.
+    Gpu gpu{.memory = "48MiB", .file = dir.file("gpu")};
     Daemon daemon(dir, sharing("24MiB"));
     std::vector<std::unique_ptr<Program>> programs;
     for (int i = 0; i < 8; i++)
         programs.push_back(std::make_unique<Program>(
             dir, "p" + std::to_string(i),
-            std::vector<std::string>{"cuda_sequences", std::to_string(1000 * i), "25", weights.path}, card,
+            std::vector<std::string>{"cuda_sequences", std::to_string(1000 * i), "25", weights.path}, gpu,
             under(daemon)));
     uint64_t most_leased = 0, waits = 0;
     for (auto& program : programs) {
         for (const Json& tier : listed(daemon, "tiers"))
-            if (tier["kind"] == "hbm") most_leased = std::max<uint64_t>(most_leased, tier["used_bytes"]);
+            if (tier["kind"] == "gpu") most_leased = std::max<uint64_t>(most_leased, tier["used_bytes"]);
         Run run = program->wait();
         BOOST_TEST(run.output.find(kAsExpected) != std::string::npos, run.output << run.log);
         waits += counted(run.log, "waits");
@@ -196,7 +196,7 @@ BOOST_AUTO_TEST_CASE(eight_processes_take_turns_on_a_card_that_holds_a_quarter_o
 BOOST_AUTO_TEST_CASE(a_process_that_is_killed_leaves_its_lease_to_the_others) {
     WorkDir dir;
     Weights weights(dir);
-    Card card{.memory = "48MiB", .file = dir.file("card")};
+    Gpu gpu{.memory = "48MiB", .file = dir.file("gpu")};
     Daemon daemon(dir, sharing("16MiB"));
     std::mt19937 random(1);
     std::vector<std::unique_ptr<Program>> programs;
@@ -204,8 +204,8 @@ BOOST_AUTO_TEST_CASE(a_process_that_is_killed_leaves_its_lease_to_the_others) {
         std::string name = "k" + std::to_string(number);
         programs.push_back(std::make_unique<Program>(
             dir, name,
-            std::vector<std::string>{"cuda_sequences", std::to_string(number * 100), "20", weights.path},
-            card, under(daemon)));
+            std::vector<std::string>{"cuda_sequences", std::to_string(number * 100), "20", weights.path}, gpu,
+            under(daemon)));
     };
     for (int i = 0; i < 6; i++) begin(i);
     for (int i = 0; i < 3; i++) {
@@ -224,12 +224,12 @@ BOOST_AUTO_TEST_CASE(a_process_that_is_killed_leaves_its_lease_to_the_others) {
 BOOST_AUTO_TEST_CASE(when_tierd_is_killed_every_process_goes_on_with_the_lease_it_had) {
     WorkDir dir;
     Weights weights(dir);
-    Card card{.memory = "96MiB", .file = dir.file("card")};
+    Gpu gpu{.memory = "96MiB", .file = dir.file("gpu")};
     Daemon daemon(dir, sharing("24MiB"));
-    Program one(dir, "one", {"cuda_sequences", "1", "60", weights.path}, card, under(daemon));
-    Program two(dir, "two", {"cuda_sequences", "500", "60", weights.path}, card, under(daemon));
+    Program one(dir, "one", {"cuda_sequences", "1", "60", weights.path}, gpu, under(daemon));
+    Program two(dir, "two", {"cuda_sequences", "500", "60", weights.path}, gpu, under(daemon));
     BOOST_TEST(
-        comes_true([&] { return text_of(two.log()).find("shares the card out") != std::string::npos; }));
+        comes_true([&] { return text_of(two.log()).find("shares the GPU out") != std::string::npos; }));
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     daemon.send(SIGKILL);
     for (Program* program : {&one, &two}) {

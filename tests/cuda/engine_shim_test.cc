@@ -1,10 +1,10 @@
 // engine_shim_test.cc - the mini engine gives the same checksums with the preloaded library as the host computes, in every
-// way that it loads and runs, however little of the card it is leased and whoever dies beside it. On the simulated card.
+// way that it loads and runs, however little of the GPU it is leased and whoever dies beside it. On the simulated GPU.
 #define BOOST_TEST_MODULE engine_shim
 #include <boost/test/unit_test.hpp>
 #include <random>
 
-#include "tests/cuda/fake_desk.h"
+#include "tests/cuda/fake_arbitrator.h"
 #include "tests/cuda/program.h"
 
 using namespace tierd::itest;
@@ -35,7 +35,7 @@ const std::vector<Way>& ways() {
     return all;
 }
 
-// Twelve layers of a chunk each, about 24 MiB on a card.
+// Twelve layers of a chunk each, about 24 MiB on a GPU.
 struct Model {
     static constexpr uint64_t kMiB = 24;
     std::string path;
@@ -131,15 +131,15 @@ BOOST_AUTO_TEST_CASE(the_next_layer_is_read_ahead_and_only_what_ran_is_waited_fo
 // An engine that answers requests from its standard input.
 class Serving {
   public:
-    Serving(const Fixture& all, const std::string& name, const Card& card, const Words& environment)
+    Serving(const Fixture& all, const std::string& name, const Gpu& gpu, const Words& environment)
         : pipe_(make_pipe()),
           program_(all.dir, name,
                    {engine("mini_driver"), all.model.path, "--ptx", engine("mini_kernels.ptx"), "--serve"},
-                   card, environment, pipe_.from.get()) {
+                   gpu, environment, pipe_.from.get()) {
         pipe_.from.reset();
     }
     // Asks for all layers; true when the answer is there.
-    bool ask() {
+    bool query() {
         std::string line = "0 12 1\n";
         BOOST_REQUIRE(::write(pipe_.to.get(), line.data(), line.size()) == static_cast<ssize_t>(line.size()));
         asked_++;
@@ -167,15 +167,15 @@ class Serving {
 };
 
 BOOST_AUTO_TEST_CASE(an_idle_engine_gives_way_long_before_its_slice_is_over_and_comes_back) {
-    Card card{.memory = "32MiB", .file = dir.file("card")};
+    Gpu gpu{.memory = "32MiB", .file = dir.file("gpu")};
     Daemon daemon(dir, sharing("26MiB", 60000));
-    Serving idle(*this, "idle", card, under(daemon));
-    BOOST_TEST(idle.ask());
+    Serving idle(*this, "idle", gpu, under(daemon));
+    BOOST_TEST(idle.query());
     auto begin = std::chrono::steady_clock::now();
-    model.check(Program(dir, "other", model.command(ways()[5]), card, under(daemon)).wait());
+    model.check(Program(dir, "other", model.command(ways()[5]), gpu, under(daemon)).wait());
     auto took = std::chrono::steady_clock::now() - begin;
     BOOST_TEST(std::chrono::duration_cast<std::chrono::seconds>(took).count() < 50);
-    BOOST_TEST(idle.ask());
+    BOOST_TEST(idle.query());
     Run run = idle.finish();
     BOOST_TEST(run.fine());
     BOOST_TEST(checksums_of(run.output) == (Words{model.expected[0], model.expected[0]}),
@@ -183,47 +183,47 @@ BOOST_AUTO_TEST_CASE(an_idle_engine_gives_way_long_before_its_slice_is_over_and_
 }
 
 BOOST_AUTO_TEST_CASE(a_word_of_a_lease_that_crossed_its_return_is_not_taken_for_a_grant) {
-    FakeDesk desk(dir.file("desk.sock"));
+    FakeArbitrator desk(dir.file("desk.sock"));
     Serving engine(*this, "crossed", {}, preloaded({"TIERD_SOCKET=" + dir.file("desk.sock")}));
-    BOOST_TEST(engine.ask());
+    BOOST_TEST(engine.query());
     const unsigned wants = desk.wants();
     BOOST_TEST(wants > 0u);
     BOOST_TEST(desk.lease_bytes() > 0u);
     desk.ask_back_and_cross();
     BOOST_TEST(comes_true([&] { return desk.lease_bytes() == 0; }));
-    BOOST_TEST(engine.ask());
+    BOOST_TEST(engine.query());
     BOOST_TEST(desk.wants() > wants);  // it knew that it had nothing
     BOOST_TEST(engine.finish().fine());
 }
 
-BOOST_AUTO_TEST_CASE(who_waits_for_the_card_and_which_extents_it_holds_can_be_seen) {
-    Card card{.memory = "32MiB", .file = dir.file("card")};
+BOOST_AUTO_TEST_CASE(who_waits_for_the_gpu_and_which_extents_it_holds_can_be_seen) {
+    Gpu gpu{.memory = "32MiB", .file = dir.file("gpu")};
     Daemon daemon(dir, sharing("26MiB"));
-    Serving holder(*this, "holder", card, under(daemon));
-    BOOST_TEST(holder.ask());
-    auto on_cards = [&] {
+    Serving holder(*this, "holder", gpu, under(daemon));
+    BOOST_TEST(holder.query());
+    auto on_gpus = [&] {
         size_t count = 0;
         for (const Json& one : listed(daemon, "models")) {
             const Json map = daemon.get("/v1/models/" + one["name"].get<std::string>() + "/heatmap");
-            for (const Json& extent : map.at("extents")) count += extent.at("cards").size();
+            for (const Json& extent : map.at("extents")) count += extent.at("gpus").size();
         }
         return count;
     };
-    BOOST_TEST(comes_true([&] { return on_cards() >= 8u; }));
+    BOOST_TEST(comes_true([&] { return on_gpus() >= 8u; }));
     holder.program().send(SIGSTOP);
-    Program other(dir, "waiting", model.command(ways()[5]), card, under(daemon));
+    Program other(dir, "waiting", model.command(ways()[5]), gpu, under(daemon));
     BOOST_TEST(comes_true([&] {
         for (const Json& session : listed(daemon, "sessions"))
-            if (session["hbm_position"] == 1 && session["hbm_want_bytes"] > 0) return true;
+            if (session["gpu_position"] == 1 && session["gpu_requested_bytes"] > 0) return true;
         return false;
     }));
     holder.program().send(SIGCONT);
     model.check(other.wait());
-    BOOST_TEST(comes_true([&] { return on_cards() < 8u; }));  // the other took its place
+    BOOST_TEST(comes_true([&] { return on_gpus() < 8u; }));  // the other took its place
     BOOST_TEST(holder.finish().fine());
 }
 
-BOOST_AUTO_TEST_CASE(one_buffer_larger_than_the_lease_runs_because_the_card_has_room) {
+BOOST_AUTO_TEST_CASE(one_buffer_larger_than_the_lease_runs_because_the_gpu_has_room) {
     Daemon daemon(dir, sharing("6MiB"));
     for (size_t way : {2, 6}) {  // one buffer for all weights; all layers in one graph
         Run run = Program(dir, ways()[way].name, model.command(ways()[way]), {.memory = "32MiB", .file = {}},
@@ -234,31 +234,31 @@ BOOST_AUTO_TEST_CASE(one_buffer_larger_than_the_lease_runs_because_the_card_has_
     }
 }
 
-BOOST_AUTO_TEST_CASE(two_whose_buffers_are_each_larger_than_the_lease_take_turns_on_a_card_that_holds_one) {
-    Card card{.memory = "32MiB", .file = dir.file("card")};
+BOOST_AUTO_TEST_CASE(two_whose_buffers_are_each_larger_than_the_lease_take_turns_on_a_gpu_that_holds_one) {
+    Gpu gpu{.memory = "32MiB", .file = dir.file("gpu")};
     Daemon daemon(dir, sharing("6MiB"));
     std::vector<std::unique_ptr<Program>> programs;
     for (const char* name : {"a", "b"})
         programs.push_back(
-            std::make_unique<Program>(dir, name, model.command(ways()[2], 20), card, under(daemon)));
+            std::make_unique<Program>(dir, name, model.command(ways()[2], 20), gpu, under(daemon)));
     for (auto& program : programs) model.check(program->wait(), 20);
     BOOST_TEST(comes_true([&] { return daemon.get("/v1/tiers")["tiers"].back()["used_bytes"] == 0; }));
 }
 
-BOOST_AUTO_TEST_CASE(two_and_eight_processes_share_a_card_that_holds_a_quarter_of_them) {
+BOOST_AUTO_TEST_CASE(two_and_eight_processes_share_a_gpu_that_holds_a_quarter_of_them) {
     for (uint64_t count : {2, 8}) {
-        Card card{.memory = count == 2 ? "28MiB" : "52MiB", .file = dir.file("card" + std::to_string(count))};
+        Gpu gpu{.memory = count == 2 ? "28MiB" : "52MiB", .file = dir.file("gpu" + std::to_string(count))};
         Daemon daemon(dir, sharing(mib(count * 6)));
         std::vector<std::unique_ptr<Program>> programs;
         for (uint64_t i = 0; i < count; i++) {
             const Way& way = ways()[count == 2 || i % 2 == 0 ? 5 : 7];  // what needs no more than its lease
             programs.push_back(std::make_unique<Program>(dir, std::to_string(count) + "-" + std::to_string(i),
-                                                         model.command(way, 6), card, under(daemon)));
+                                                         model.command(way, 6), gpu, under(daemon)));
         }
         uint64_t most_leased = 0;
         for (auto& program : programs) {
             for (const Json& tier : listed(daemon, "tiers"))
-                if (tier["kind"] == "hbm") most_leased = std::max<uint64_t>(most_leased, tier["used_bytes"]);
+                if (tier["kind"] == "gpu") most_leased = std::max<uint64_t>(most_leased, tier["used_bytes"]);
             model.check(program->wait(), 6);
         }
         BOOST_TEST(most_leased <= count * 6 << 20);
@@ -273,13 +273,13 @@ BOOST_AUTO_TEST_CASE(engines_and_tierd_that_are_killed_at_random_change_no_byte_
         BOOST_TEST_MESSAGE("1/" << share << ": seed " << share);
         std::mt19937 random(share);
         std::string name = "killed-" + std::to_string(share);
-        Card card{.memory = mib(kEngines * Model::kMiB / share + 16), .file = dir.file("card-" + name)};
+        Gpu gpu{.memory = mib(kEngines * Model::kMiB / share + 16), .file = dir.file("gpu-" + name)};
         Daemon daemon(dir, sharing(mib(kEngines * Model::kMiB / share)));
         std::vector<std::unique_ptr<Program>> programs;
         for (int i = 0; i < kEngines; i++)
             programs.push_back(std::make_unique<Program>(dir, name + "-" + std::to_string(i),
                                                          model.command(ways()[i % 2 == 0 ? 5 : 0], kRepeat),
-                                                         card, under(daemon)));
+                                                         gpu, under(daemon)));
         for (int i = 0; i < kKilled; i++) {
             std::this_thread::sleep_for(std::chrono::milliseconds(50 + random() % 300));
             if (i == 1) daemon.send(SIGKILL);
@@ -294,11 +294,11 @@ BOOST_AUTO_TEST_CASE(engines_and_tierd_that_are_killed_at_random_change_no_byte_
     }
 }
 
-BOOST_AUTO_TEST_CASE(a_card_that_is_too_small_is_told_as_cuda_tells_it) {
-    Card card{.memory = "16MiB", .file = {}};  // no room for the one buffer
+BOOST_AUTO_TEST_CASE(a_gpu_that_is_too_small_is_told_as_cuda_tells_it) {
+    Gpu gpu{.memory = "16MiB", .file = {}};  // no room for the one buffer
     Daemon daemon(dir, sharing("8MiB"));
-    Run plain = Program(dir, "plain", model.command(ways()[2]), card, {}).wait();
-    Run ours = Program(dir, "ours", model.command(ways()[2]), card, under(daemon)).wait();
+    Run plain = Program(dir, "plain", model.command(ways()[2]), gpu, {}).wait();
+    Run ours = Program(dir, "ours", model.command(ways()[2]), gpu, under(daemon)).wait();
     BOOST_TEST(WEXITSTATUS(plain.status) == 2);  // cudaErrorMemoryAllocation
     BOOST_TEST(ours.status == plain.status, ours.output << ours.log);
 }

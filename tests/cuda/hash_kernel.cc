@@ -1,4 +1,4 @@
-// hash_kernel.cc - the hash kernel of the preloaded library as a host function, for the simulated card.
+// hash_kernel.cc - the hash kernel of the preloaded library as a host function, for the simulated GPU.
 #include "cuda_shim/cuda/hash.h"
 
 #include "tests/simcuda/simcuda_kernel.h"

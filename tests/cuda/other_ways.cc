@@ -243,7 +243,7 @@ void asks(const Scene& scene) {
                 static_cast<int>(cuPointerSetAttribute(&sync, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, scene.to)));
     int local = 0;
     std::printf(
-        "no memory of the card: error %d\n",
+        "no memory of the GPU: error %d\n",
         static_cast<int>(cuMemGetAddressRange_v2(&base, &bytes, reinterpret_cast<CUdeviceptr>(&local))));
 }
 

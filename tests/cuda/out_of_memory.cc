@@ -18,7 +18,7 @@ int main() {
     std::printf("%zu allocations, then error %d\n", held.size(), static_cast<int>(result));
     size_t free_bytes = 0, total_bytes = 0;
     cuMemGetInfo_v2(&free_bytes, &total_bytes);
-    // To the nearest: who stands between may need a few KiB of the card itself.
+    // To the nearest: who stands between may need a few KiB of the GPU itself.
     std::printf("%zu of %zu MiB free\n", (free_bytes + (1u << 19)) >> 20, total_bytes >> 20);
     CUdeviceptr base = 0;
     size_t bytes = 0;

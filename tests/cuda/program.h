@@ -1,4 +1,4 @@
-// program.h - programs of CUDA on the simulated card, with the preloaded library and without it.
+// program.h - programs of CUDA on the simulated GPU, with the preloaded library and without it.
 //
 // Callers:   one test program includes it once.
 #pragma once
@@ -36,20 +36,20 @@ inline Words checksums_of(const std::string& output) {
     return sums;
 }
 
-struct Card {
+struct Gpu {
     std::string memory = "256MiB";
     std::string file;  // that processes share; empty: each its own
 };
 
-// A program on the simulated card; with `more` in its environment, e.g. the preloaded library's.
+// A program on the simulated GPU; with `more` in its environment, e.g. the preloaded library's.
 class Program {
   public:
     // `in` becomes its standard input; -1: it has none.
-    Program(const WorkDir& dir, const std::string& name, std::vector<std::string> argv, const Card& card,
+    Program(const WorkDir& dir, const std::string& name, std::vector<std::string> argv, const Gpu& gpu,
             std::vector<std::string> more, int in = -1)
         : output_(dir.file(name + ".out")),
           log_(dir.file(name + ".log")),
-          process_(start(argv, card, more, in)) {}
+          process_(start(argv, gpu, more, in)) {}
 
     Run wait() {
         int status = process_.wait();
@@ -62,19 +62,19 @@ class Program {
     const std::string& log() const { return log_; }
 
   private:
-    Process start(std::vector<std::string>& argv, const Card& card, std::vector<std::string>& more, int in) {
+    Process start(std::vector<std::string>& argv, const Gpu& gpu, std::vector<std::string>& more, int in) {
         Process::Plan plan;
         if (argv[0][0] != '/') argv[0] = tests_dir() + argv[0];
         plan.argv = argv;
         plan.environment = more;
         plan.environment.push_back("LD_LIBRARY_PATH=" + build_dir() + "/simcuda");
-        plan.environment.push_back("SIMCUDA_MEMORY=" + card.memory);
+        plan.environment.push_back("SIMCUDA_MEMORY=" + gpu.memory);
         plan.environment.push_back("SIMCUDA_POISON=1");
         plan.environment.push_back("SIMCUDA_MISUSE=error");
         plan.environment.push_back("SIMCUDA_KERNELS=" + tests_dir() + "tierd_hash_kernel.so:" + build_dir() +
                                    "/simcuda/mini_kernels.so");
         plan.environment.push_back("TEST_KERNELS=" + tests_dir() + "simcuda_test_kernels.so");
-        if (!card.file.empty()) plan.environment.push_back("SIMCUDA_CARD=" + card.file);
+        if (!gpu.file.empty()) plan.environment.push_back("SIMCUDA_GPU=" + gpu.file);
         plan.log = log_;
         plan.in = in;
         const Fd out(::open(output_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
@@ -99,7 +99,7 @@ inline std::vector<std::string> under(const Daemon& daemon) {
 
 // The number before `what` in the line that the library writes at the end.
 inline uint64_t counted(const std::string& log, const std::string& what) {
-    size_t at = log.find("tierd-shim: card: ");
+    size_t at = log.find("tierd-shim: GPU: ");
     if (at == std::string::npos) return 0;
     size_t word = log.find(what, at);
     if (word == std::string::npos) return 0;
@@ -115,7 +115,7 @@ inline Json listed(const Daemon& daemon, const std::string& kind) {
 inline DaemonPlan sharing(const std::string& capacity, unsigned slice_ms = 20) {
     return {
         .budget = "64MiB",
-        .config = "[hbm]\ncapacity = \"" + capacity + "\"\nslice_ms = " + std::to_string(slice_ms) + "\n"};
+        .config = "[gpu]\ncapacity = \"" + capacity + "\"\nslice_ms = " + std::to_string(slice_ms) + "\n"};
 }
 
 }  // namespace tierd::itest

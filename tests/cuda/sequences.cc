@@ -40,7 +40,7 @@ struct Weights {
     Weights() = default;
 };
 
-// What the card should hold. Bytes that were never written may be anything.
+// What the GPU should hold. Bytes that were never written may be anything.
 struct Buffer {
     CUdeviceptr address = 0;
     std::vector<uint8_t> bytes;
@@ -153,7 +153,7 @@ class Sequence {
         std::memset(buffer.known.data() + range.begin, 1, range.length);
     }
 
-    void copy_to_card(Buffer& buffer, Range range, const uint8_t* bytes) {
+    void copy_to_gpu(Buffer& buffer, Range range, const uint8_t* bytes) {
         if (random_() % 2 == 0) {
             OK(cuStreamSynchronize(stream_));  // the copy does not wait for a stream that is not blocking
             OK(cuMemcpyHtoD_v2(buffer.address + range.begin, bytes, range.length));
@@ -171,7 +171,7 @@ class Sequence {
         for (size_t i = 0; i < bytes.size(); i++)
             bytes[i] = static_cast<uint8_t>((word += 0x9e3779b97f4a7c15u) >> 56);
         tell("copy bytes to", buffer, range);
-        copy_to_card(buffer, range, bytes.data());
+        copy_to_gpu(buffer, range, bytes.data());
     }
 
     void copy_weights(Buffer& buffer) {
@@ -179,7 +179,7 @@ class Sequence {
         range.length = std::min(range.length, weights_.size);
         size_t from = random_() % (weights_.size - range.length + 1);
         tell("copy weights to", buffer, range);
-        copy_to_card(buffer, range, weights_.bytes + from);
+        copy_to_gpu(buffer, range, weights_.bytes + from);
     }
 
     uint8_t* read_weights(size_t length) {
@@ -198,10 +198,10 @@ class Sequence {
         bool changed = random_() % 3 == 0;
         if (changed) bytes[random_() % range.length] ^= 1;
         tell(changed ? "copy what was read and changed to" : "copy what was read to", buffer, range);
-        copy_to_card(buffer, range, bytes);
+        copy_to_gpu(buffer, range, bytes);
     }
 
-    // The pinned buffer holds the file's bytes when the second copy is asked for, and the card's when it is made.
+    // The pinned buffer holds the file's bytes when the second copy is asked for, and the GPU's when it is made.
     void copy_there_and_back(Buffer& from, Buffer& to) {
         if (&from == &to) return;
         Range source = some(from), target = some(to);

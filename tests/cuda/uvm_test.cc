@@ -1,5 +1,5 @@
 // uvm_test.cc - where elastic memory is managed memory (TIERD_CUDA=uvm), programs see the same bytes, kernels find what they
-// touch on the card, weights go home without a transfer, and no more is asked for than the card has free. Simulated card.
+// touch on the GPU, weights go home without a transfer, and no more is asked for than the GPU has free. Simulated GPU.
 #define BOOST_TEST_MODULE uvm
 #include <boost/test/unit_test.hpp>
 #include <fstream>
@@ -18,7 +18,7 @@ struct ManagedRun : Run {
     Words checksums() const { return checksums_of(output); }
 };
 
-// A program of the build on a simulated card of 64 MiB, 8 of which its context takes.
+// A program of the build on a simulated GPU of 64 MiB, 8 of which its context takes.
 ManagedRun run(const WorkDir& dir, Words command, Words more = {}) {
     command[0] = build_dir() + "/" + command[0];
     std::string out = dir.file("out"), log = dir.file("log"), stats = dir.file("stats");
@@ -87,7 +87,7 @@ BOOST_AUTO_TEST_CASE(every_way_to_load_and_run_gives_the_same_checksum) {
     ask(model, daemon, {"simcuda/mini_driver", "--ptx", build_dir() + "/simcuda/mini_kernels.ptx"});
 }
 
-BOOST_AUTO_TEST_CASE(kernels_find_what_they_touch_on_the_card_and_weights_go_home_without_a_transfer) {
+BOOST_AUTO_TEST_CASE(kernels_find_what_they_touch_on_the_gpu_and_weights_go_home_without_a_transfer) {
     Model model;
     Daemon daemon(model.dir, roomy("20MiB"));  // of 33 MiB of weights
     ManagedRun result =
@@ -99,7 +99,7 @@ BOOST_AUTO_TEST_CASE(kernels_find_what_they_touch_on_the_card_and_weights_go_hom
     BOOST_TEST(count_of(result, "managed_bytes_to_host") < count_of(result, "managed_bytes_to_device") / 4);
 }
 
-BOOST_AUTO_TEST_CASE(no_more_managed_memory_is_asked_for_than_the_card_has_free) {
+BOOST_AUTO_TEST_CASE(no_more_managed_memory_is_asked_for_than_the_gpu_has_free) {
     Model model;
     Daemon daemon(model.dir, roomy("56MiB"));
     ManagedRun result = ask(model, daemon, {"simcuda/mini_infer", "--load", "pytorch"});
@@ -112,7 +112,7 @@ BOOST_AUTO_TEST_CASE(no_more_managed_memory_is_asked_for_than_the_card_has_free)
     BOOST_TEST(full.fine());
 }
 
-BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_at_every_size_of_the_card) {
+BOOST_AUTO_TEST_CASE(random_sequences_see_every_byte_at_every_size_of_the_gpu) {
     WorkDir dir;
     std::string weights = dir.file("model.weights");
     make_file(weights, 7, 12 << 20);

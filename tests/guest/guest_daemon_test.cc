@@ -21,7 +21,7 @@ constexpr uint64_t kSeed = 11;
 struct Shape {
     uint64_t extent_kib = 64;
     uint64_t file_mib = 24;
-    uint64_t hbm_mib = 4, dram_mib = 6, cxl_mib = 6;
+    uint64_t gpu_mib = 4, dram_mib = 6, cxl_mib = 6;
     unsigned epoch_ms = 10;
     bool read_ahead = true;
     std::string migrate_limit = "0";
@@ -39,7 +39,7 @@ read_ahead = {}
 migrate_limit = "{}"
 {})",
                        shape.epoch_ms, shape.read_ahead, shape.migrate_limit,
-                       guest::two_tiers(shape.hbm_mib, shape.cxl_mib));
+                       guest::two_tiers(shape.gpu_mib, shape.cxl_mib));
 }
 
 int tierctl(const Daemon& daemon, const WorkDir& dir, std::vector<std::string> words) {
@@ -116,7 +116,7 @@ struct Setup {
 void exchange_hot_and_cold(const Shape& shape) {
     Setup setup(shape);
     const uint64_t extent = shape.extent_kib * kKiB;
-    const uint64_t fast = shape.hbm_mib * kMiB, all = (shape.hbm_mib + shape.dram_mib + shape.cxl_mib) * kMiB;
+    const uint64_t fast = shape.gpu_mib * kMiB, all = (shape.gpu_mib + shape.dram_mib + shape.cxl_mib) * kMiB;
     const uint64_t hot = fast / 2, from = all - 4 * extent - hot;
     Json told = setup.reader.call(fmt::format("verify seed=11 length={}", all - 4 * extent));
     BOOST_TEST(all_right(told), told.dump());
@@ -186,7 +186,7 @@ BOOST_AUTO_TEST_CASE(hot_and_cold_extents_change_places_though_every_tier_is_ful
 BOOST_AUTO_TEST_CASE(so_do_extents_of_2_mib) {
     exchange_hot_and_cold({.extent_kib = 2048,
                            .file_mib = 72,
-                           .hbm_mib = 16,
+                           .gpu_mib = 16,
                            .dram_mib = 16,
                            .cxl_mib = 24,
                            .read_ahead = false});

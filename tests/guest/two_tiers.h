@@ -8,7 +8,7 @@
 
 namespace tierd::guest {
 
-inline std::string two_tiers(uint64_t hbm_mib, uint64_t cxl_mib) {
+inline std::string two_tiers(uint64_t gpu_mib, uint64_t cxl_mib) {
     return fmt::format(R"([[tier]]
 name = "hbm1"
 capacity = "{}MiB"
@@ -16,7 +16,7 @@ capacity = "{}MiB"
 name = "cxl2"
 capacity = "{}MiB"
 )",
-                       hbm_mib, cxl_mib);
+                       gpu_mib, cxl_mib);
 }
 
 }  // namespace tierd::guest

@@ -151,7 +151,7 @@ BOOST_FIXTURE_TEST_CASE(a_policy_that_only_admits_leaves_the_rest_to_the_built_i
 BOOST_FIXTURE_TEST_CASE(bad_objects_are_refused_and_what_decided_goes_on, Scene) {
     loads("holds_front");
     for (const char* name :
-         {"write_row", "write_model", "write_tier", "write_card", "write_lease", "helper", "kernel_function",
+         {"write_row", "write_model", "write_tier", "write_gpu", "write_lease", "helper", "kernel_function",
           "no_null_check", "endless", "other_abi", "no_licence", "no_abi", "unknown_hook", "no_hook",
           "small_map", "huge_map", "ring_map", "pinned_map", "refuses_init"}) {
         auto reply = load(name);

@@ -1,4 +1,4 @@
-/* Gives itself a card through a helper. */
+/* Gives itself a GPU through a helper. */
 #include "tierd.bpf.h"
 TIERD_POLICY("GPL");
 TIERD_HOOK(contend)

@@ -176,7 +176,7 @@ BOOST_AUTO_TEST_CASE(impossible_knobs_are_refused_with_what_is_possible) {
 }
 
 BOOST_AUTO_TEST_CASE(what_tierd_shows_is_not_a_policys_to_write) {
-    for (const char* name : {"write_row", "write_model", "write_tier", "write_card", "write_lease"})
+    for (const char* name : {"write_row", "write_model", "write_tier", "write_gpu", "write_lease"})
         refuses(name, {std::string(name) + ".bpf.c:", "write into map forbidden", "are tierd's"});
     BOOST_TEST(log.find("processed") != log.npos);  // the verifier's whole words
 }

@@ -1,4 +1,4 @@
-// mini_engine_test.cc - every way of the mini engine gives the checksum that the host computes, on the simulated card.
+// mini_engine_test.cc - every way of the mini engine gives the checksum that the host computes, on the simulated GPU.
 #define BOOST_TEST_MODULE mini_engine
 #include <boost/test/unit_test.hpp>
 #include <filesystem>
@@ -79,7 +79,7 @@ BOOST_AUTO_TEST_CASE(a_captured_graph_gives_it) {
 BOOST_AUTO_TEST_CASE(stream_ordered_memory_gives_it) {
     check("mini_infer", {"--pool", "--load", "llama"});
 }
-BOOST_AUTO_TEST_CASE(managed_memory_on_a_card_that_is_too_small_gives_it) {
+BOOST_AUTO_TEST_CASE(managed_memory_on_a_gpu_that_is_too_small_gives_it) {
     check("mini_infer", {"--managed"}, {{"SIMCUDA_MEMORY", "8MiB"}});
 }
 BOOST_AUTO_TEST_CASE(the_driver_api_gives_it) {

@@ -1,4 +1,4 @@
-// mini_kernels.cc - the mini engine's kernels as host functions, for the simulated card (SIMCUDA_KERNELS).
+// mini_kernels.cc - the mini engine's kernels as host functions, for the simulated GPU (SIMCUDA_KERNELS).
 #include "tests/simcuda/simcuda_export.h"
 //
 #include "tests/engines/mini/mini_kernels.h"

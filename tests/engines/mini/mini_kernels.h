@@ -1,4 +1,4 @@
-// mini_kernels.h - the kernels of the mini engine: compiled by nvcc for a card, and by the host's compiler for a simulated
+// mini_kernels.h - the kernels of the mini engine: compiled by nvcc for a GPU, and by the host's compiler for a simulated
 // one. Whole numbers that wrap around, so that every machine and every order of launches gives the same bits.
 //
 // The host's compiler includes tests/simcuda/simcuda_export.h first, which gives the words of CUDA their meaning.

@@ -1,8 +1,8 @@
-// api_copy.cc - copies and fills. Unified addressing: an address says by itself whether it is the card's.
+// api_copy.cc - copies and fills. Unified addressing: an address says by itself whether it is the GPU's.
 //
 // As documented: a call without Async returns when the copy is done, except from device to device; an asynchronous one
 // from pageable memory has read its source when it returns, one to pageable memory is done when it returns, and one
-// between the card and pinned memory happens later, when the stream gets there.
+// between the GPU and pinned memory happens later, when the stream gets there.
 #define __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
 
@@ -18,7 +18,7 @@ namespace {
 constexpr uint64_t kStagedBytes = 64 << 10;  // longer pageable sources are waited for instead
 
 enum class Wait { no, yes };
-enum class Side { any, card };  // card: the call's name says so
+enum class Side { any, gpu };  // GPU: the call's name says so
 
 struct Call {
     const char* name;
@@ -41,9 +41,9 @@ CopyOp linear(uint64_t to, uint64_t from, uint64_t bytes) {
 }
 
 CUresult refuse_sides(const Call& call, const CopyOp& op) {
-    if (call.to == Side::card && op.to.place == Place::pageable)
+    if (call.to == Side::gpu && op.to.place == Place::pageable)
         return misuse(CUDA_ERROR_INVALID_VALUE, "the destination {:#x} is plain host memory", op.to.address);
-    if (call.from == Side::card && op.from.place == Place::pageable)
+    if (call.from == Side::gpu && op.from.place == Place::pageable)
         return misuse(CUDA_ERROR_INVALID_VALUE, "the source {:#x} is plain host memory", op.from.address);
     return CUDA_SUCCESS;
 }
@@ -166,23 +166,23 @@ SIMCUDA_PAIR(cuMemcpy, _ptds, (CUdeviceptr to, CUdeviceptr from, size_t n),
 SIMCUDA_PAIR(cuMemcpyAsync, _ptsz, (CUdeviceptr to, CUdeviceptr from, size_t n, CUstream s),
              copy({"cuMemcpyAsync", kWhich, s, Wait::no}, linear(to, from, n)))
 SIMCUDA_PAIR(cuMemcpyHtoD_v2, _ptds, (CUdeviceptr to, const void* from, size_t n),
-             copy({"cuMemcpyHtoD", kWhich, nullptr, Wait::yes, Side::card}, linear(to, at(from), n)))
+             copy({"cuMemcpyHtoD", kWhich, nullptr, Wait::yes, Side::gpu}, linear(to, at(from), n)))
 SIMCUDA_PAIR(cuMemcpyDtoH_v2, _ptds, (void* to, CUdeviceptr from, size_t n),
-             copy({"cuMemcpyDtoH", kWhich, nullptr, Wait::yes, Side::any, Side::card},
+             copy({"cuMemcpyDtoH", kWhich, nullptr, Wait::yes, Side::any, Side::gpu},
                   linear(at(to), from, n)))
 SIMCUDA_PAIR(cuMemcpyDtoD_v2, _ptds, (CUdeviceptr to, CUdeviceptr from, size_t n),
-             copy({"cuMemcpyDtoD", kWhich, nullptr, Wait::yes, Side::card, Side::card}, linear(to, from, n)))
+             copy({"cuMemcpyDtoD", kWhich, nullptr, Wait::yes, Side::gpu, Side::gpu}, linear(to, from, n)))
 SIMCUDA_PAIR(cuMemcpyHtoDAsync_v2, _ptsz, (CUdeviceptr to, const void* from, size_t n, CUstream s),
-             copy({"cuMemcpyHtoDAsync", kWhich, s, Wait::no, Side::card}, linear(to, at(from), n)))
+             copy({"cuMemcpyHtoDAsync", kWhich, s, Wait::no, Side::gpu}, linear(to, at(from), n)))
 SIMCUDA_PAIR(cuMemcpyDtoHAsync_v2, _ptsz, (void* to, CUdeviceptr from, size_t n, CUstream s),
-             copy({"cuMemcpyDtoHAsync", kWhich, s, Wait::no, Side::any, Side::card}, linear(at(to), from, n)))
+             copy({"cuMemcpyDtoHAsync", kWhich, s, Wait::no, Side::any, Side::gpu}, linear(at(to), from, n)))
 SIMCUDA_PAIR(cuMemcpyDtoDAsync_v2, _ptsz, (CUdeviceptr to, CUdeviceptr from, size_t n, CUstream s),
-             copy({"cuMemcpyDtoDAsync", kWhich, s, Wait::no, Side::card, Side::card}, linear(to, from, n)))
+             copy({"cuMemcpyDtoDAsync", kWhich, s, Wait::no, Side::gpu, Side::gpu}, linear(to, from, n)))
 SIMCUDA_PAIR(cuMemcpyPeer, _ptds, (CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t n),
-             copy({"cuMemcpyPeer", kWhich, nullptr, Wait::yes, Side::card, Side::card}, linear(to, from, n)))
+             copy({"cuMemcpyPeer", kWhich, nullptr, Wait::yes, Side::gpu, Side::gpu}, linear(to, from, n)))
 SIMCUDA_PAIR(cuMemcpyPeerAsync, _ptsz,
              (CUdeviceptr to, CUcontext, CUdeviceptr from, CUcontext, size_t n, CUstream s),
-             copy({"cuMemcpyPeerAsync", kWhich, s, Wait::no, Side::card, Side::card}, linear(to, from, n)))
+             copy({"cuMemcpyPeerAsync", kWhich, s, Wait::no, Side::gpu, Side::gpu}, linear(to, from, n)))
 SIMCUDA_PAIR(cuMemcpy2D_v2, _ptds, (const CUDA_MEMCPY2D* p), copy_2d({"cuMemcpy2D", kWhich}, *p))
 SIMCUDA_PAIR(cuMemcpy2DUnaligned_v2, _ptds, (const CUDA_MEMCPY2D* p),
              copy_2d({"cuMemcpy2DUnaligned", kWhich}, *p))

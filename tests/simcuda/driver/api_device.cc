@@ -18,7 +18,7 @@ bool is_device(CUdevice device) {
     return device == 0;
 }
 
-// A card of compute capability 9.0; what is not in the table is 0: not there.
+// A GPU of compute capability 9.0; what is not in the table is 0: not there.
 int attribute_of(CUdevice_attribute attribute) {
     static const std::map<CUdevice_attribute, int> kTable = {
         {CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, 1024},
@@ -181,7 +181,7 @@ CUresult CUDAAPI cuDeviceGetName(char* name, int len, CUdevice device) {
 }
 CUresult CUDAAPI cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
     return on_device("cuDeviceGetUuid", device, [&](Driver&) {
-        std::memcpy(uuid->bytes, "simulated card 0", sizeof uuid->bytes);
+        std::memcpy(uuid->bytes, "simulated GPU 0", sizeof uuid->bytes);
         return CUDA_SUCCESS;
     });
 }
@@ -198,7 +198,7 @@ CUresult CUDAAPI cuDeviceGetPCIBusId(char* id, int len, CUdevice device) {
 }
 CUresult CUDAAPI cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
     return on_device("cuDeviceTotalMem", device,
-                     [&](Driver& d) { return *bytes = d.card->total_bytes(), CUDA_SUCCESS; });
+                     [&](Driver& d) { return *bytes = d.gpu->total_bytes(), CUDA_SUCCESS; });
 }
 CUresult CUDAAPI cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice device) {
     return on_device("cuDeviceGetAttribute", device, [&](Driver&) {

@@ -21,8 +21,8 @@ CUresult refuse_unmanaged(Driver& d, CUdeviceptr address, size_t bytes) {
                   bytes, d.memory.describe(address));
 }
 
-// The card is device 0; the host is CU_DEVICE_CPU (-1) or one of the host locations.
-bool is_card(const CUmemLocation& location) {
+// The GPU is device 0; the host is CU_DEVICE_CPU (-1) or one of the host locations.
+bool is_gpu(const CUmemLocation& location) {
     return location.type == CU_MEM_LOCATION_TYPE_DEVICE && location.id == 0;
 }
 CUmemLocation location_of(CUdevice device) {
@@ -35,7 +35,7 @@ CUmemLocation location_of(CUdevice device) {
 CUresult prefetch(CUdeviceptr address, size_t bytes, CUmemLocation to, CUstream s, Default which) {
     return on_stream("cuMemPrefetchAsync", s, which, [&](Driver& d, Context& c, Stream& stream) -> CUresult {
         if (CUresult bad = refuse_unmanaged(d, address, bytes); bad != CUDA_SUCCESS) return bad;
-        return submit(d, c, stream, PrefetchOp{address, bytes, is_card(to)}, nullptr);
+        return submit(d, c, stream, PrefetchOp{address, bytes, is_gpu(to)}, nullptr);
     });
 }
 
@@ -65,8 +65,7 @@ CUresult advise(CUdeviceptr address, size_t bytes, CUmem_advise what, CUmemLocat
             return misuse(CUDA_ERROR_INVALID_VALUE, "advice {}", static_cast<int>(what));
         if (what == CU_MEM_ADVISE_SET_READ_MOSTLY || what == CU_MEM_ADVISE_UNSET_READ_MOSTLY)
             d.managed.advise_read_mostly(address, bytes, what == CU_MEM_ADVISE_SET_READ_MOSTLY);
-        d.managed.with_advice(address,
-                              [&](Advice& a) { apply(a, what, is_card(where) ? 0 : CU_DEVICE_CPU); });
+        d.managed.with_advice(address, [&](Advice& a) { apply(a, what, is_gpu(where) ? 0 : CU_DEVICE_CPU); });
         return CUDA_SUCCESS;
     });
 }
@@ -149,7 +148,7 @@ CUresult CUDAAPI cuMemRangeGetAttributes(void** out, size_t* out_bytes, CUmem_ra
         return CUDA_SUCCESS;
     });
 }
-// Which stream a range belongs to restricts only programs on cards without concurrent access.
+// Which stream a range belongs to restricts only programs on GPUs without concurrent access.
 CUresult CUDAAPI cuStreamAttachMemAsync(CUstream s, CUdeviceptr address, size_t, unsigned int) {
     return on_stream("cuStreamAttachMemAsync", s, kLegacy,
                      [&](Driver& d, Context&, Stream&) { return refuse_unmanaged(d, address, 1); });

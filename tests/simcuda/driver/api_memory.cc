@@ -34,8 +34,8 @@ CUresult pin(void** out, size_t bytes, unsigned flags) {
 
 CUresult CUDAAPI cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
     return in_context("cuMemGetInfo", [&](Driver& d, Context&) {
-        *free_bytes = d.card->free_bytes();
-        *total_bytes = d.card->total_bytes();
+        *free_bytes = d.gpu->free_bytes();
+        *total_bytes = d.gpu->total_bytes();
         return CUDA_SUCCESS;
     });
 }

@@ -8,7 +8,7 @@ using namespace simcuda;
 
 namespace {
 
-bool is_card_memory(const CUmemAllocationProp& p) {
+bool is_gpu_memory(const CUmemAllocationProp& p) {
     return p.type == CU_MEM_ALLOCATION_TYPE_PINNED && p.location.type == CU_MEM_LOCATION_TYPE_DEVICE &&
            p.location.id == 0;
 }
@@ -23,7 +23,7 @@ CUresult refuse_flags(unsigned long long flags) {
 CUresult CUDAAPI cuMemGetAllocationGranularity(size_t* bytes, const CUmemAllocationProp* properties,
                                                CUmemAllocationGranularity_flags) {
     return entry("cuMemGetAllocationGranularity", [&](Driver& d) -> CUresult {
-        if (!properties || !is_card_memory(*properties)) return CUDA_ERROR_NOT_SUPPORTED;
+        if (!properties || !is_gpu_memory(*properties)) return CUDA_ERROR_NOT_SUPPORTED;
         *bytes = d.memory.granularity_bytes();
         return CUDA_SUCCESS;
     });
@@ -45,7 +45,7 @@ CUresult CUDAAPI cuMemCreate(CUmemGenericAllocationHandle* out, size_t bytes,
                              const CUmemAllocationProp* properties, unsigned long long flags) {
     return entry("cuMemCreate", [&](Driver& d) -> CUresult {
         if (CUresult bad = refuse_flags(flags); bad != CUDA_SUCCESS) return bad;
-        if (!properties || !is_card_memory(*properties)) return CUDA_ERROR_NOT_SUPPORTED;
+        if (!properties || !is_gpu_memory(*properties)) return CUDA_ERROR_NOT_SUPPORTED;
         if (properties->requestedHandleTypes != CU_MEM_HANDLE_TYPE_NONE) return CUDA_ERROR_NOT_SUPPORTED;
         uint64_t handle = 0;
         CUresult result = d.memory.create(bytes, *properties, &handle);

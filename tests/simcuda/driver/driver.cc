@@ -38,8 +38,8 @@ void write_stats() {
                           {"managed_bytes_to_device", d->managed.counters.bytes_to_device.load()},
                           {"managed_bytes_to_host", d->managed.counters.bytes_to_host.load()},
                           {"managed_most_bytes", d->managed.counters.most_bytes.load()},
-                          {"held_bytes", d->card->held_bytes()},
-                          {"peak_bytes", d->card->peak_bytes()},
+                          {"held_bytes", d->gpu->held_bytes()},
+                          {"peak_bytes", d->gpu->peak_bytes()},
                           {"virtual_ns", d->settings.virtual_time ? d->clock.now_ns() : 0}};
     std::ofstream(d->settings.stats) << all.dump() << '\n';
 }
@@ -53,13 +53,13 @@ void write_stats() {
 
 }  // namespace
 
-Driver::Driver(Settings s, std::unique_ptr<Card> c)
+Driver::Driver(Settings s, std::unique_ptr<Gpu> c)
     : settings(std::move(s)),
       process(::getpid()),
-      card(std::move(c)),
+      gpu(std::move(c)),
       clock(settings.virtual_time),
-      memory(*card, settings.poison, settings.granularity_bytes),
-      managed(*card, clock) {}
+      memory(*gpu, settings.poison, settings.granularity_bytes),
+      managed(*gpu, clock) {}
 
 Driver* driver() {
     Driver* d = the_driver.load(std::memory_order_acquire);
@@ -72,9 +72,9 @@ CUresult start_driver() {
     tierd::Result<Settings> settings = Settings::from_environment();
     if (!settings) refuse_to_start(settings.error().text());
     abort_on_misuse(settings->abort_on_misuse);
-    tierd::Result<std::unique_ptr<Card>> card = Card::open(*settings);
-    if (!card) refuse_to_start(card.error().text());
-    auto d = std::make_unique<Driver>(*settings, std::move(*card));
+    tierd::Result<std::unique_ptr<Gpu>> gpu = Gpu::open(*settings);
+    if (!gpu) refuse_to_start(gpu.error().text());
+    auto d = std::make_unique<Driver>(*settings, std::move(*gpu));
     if (std::string bad = d->libraries.open(d->settings.kernels); !bad.empty()) refuse_to_start(bad);
     watch_for_kernel_crashes(d->memory, d->managed);
     if (!d->settings.stats.empty()) std::atexit(write_stats);
@@ -92,7 +92,7 @@ CUresult make_context(Driver& d, unsigned flags, bool primary, CUcontext* out) {
     context->flags = flags;
     context->primary = primary;
     if (uint64_t bytes = d.settings.context_bytes) {
-        context->charge = Physical::take(*d.card, bytes, bytes);
+        context->charge = Physical::take(*d.gpu, bytes, bytes);
         if (!context->charge) return CUDA_ERROR_OUT_OF_MEMORY;
     }
     CUcontext handle = d.contexts.add(context);

@@ -1,4 +1,4 @@
-// driver.h - the simulated driver of one process: the card, its memory, and every object that a handle stands for.
+// driver.h - the simulated driver of one process: the GPU, its memory, and every object that a handle stands for.
 //
 // Owns:      all of it, from cuInit to the end of the process. A CUDA driver is reached through plain functions, so there
 //            is one of it, in driver.cc; it is never destroyed, for programs call CUDA from their own exit handlers.
@@ -15,8 +15,8 @@
 #include <mutex>
 #include <vector>
 
-#include "tests/simcuda/driver/card.h"
-#include "tests/simcuda/driver/card_clock.h"
+#include "tests/simcuda/driver/gpu.h"
+#include "tests/simcuda/driver/gpu_clock.h"
 #include "tests/simcuda/driver/handles.h"
 #include "tests/simcuda/driver/managed.h"
 #include "tests/simcuda/driver/memory.h"
@@ -39,7 +39,7 @@ struct Context {
     CUcontext handle = nullptr;
     bool primary = false;
     std::atomic<unsigned> flags = 0;
-    std::shared_ptr<void> charge;  // SIMCUDA_CONTEXT_BYTES, on the card
+    std::shared_ptr<void> charge;  // SIMCUDA_CONTEXT_BYTES, on the GPU
     std::shared_ptr<Stream> legacy;
     std::mutex order;                              // submission order between streams, and the fields below
     std::vector<std::shared_ptr<Stream>> streams;  // blocking and not, the legacy stream aside
@@ -62,12 +62,12 @@ struct GraphExec;
 struct Pool;
 
 struct Driver {
-    Driver(Settings s, std::unique_ptr<Card> c);
+    Driver(Settings s, std::unique_ptr<Gpu> c);
 
     const Settings settings;
     const pid_t process;  // a child of fork() has no streams' threads: CUDA is not initialised there
-    const std::unique_ptr<Card> card;
-    CardClock clock;
+    const std::unique_ptr<Gpu> gpu;
+    GpuClock clock;
     Memory memory;
     Managed managed;
     Counters counters;

@@ -3,7 +3,7 @@
 // Owns:      the nodes of a graph; an executable graph owns a copy, in an order that respects every edge.
 // Invariant: edges lead from older to newer nodes or were checked, so there is no cycle.
 // Callers:   any thread, but as documented one thread at a time for one graph. A launch runs its nodes one after the
-//            other in that order, which is one of the orders that a card may choose.
+//            other in that order, which is one of the orders that a GPU may choose.
 #pragma once
 
 #include <cuda.h>

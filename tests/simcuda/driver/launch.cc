@@ -13,7 +13,7 @@ CUresult refuse_shape(const Function& f, const LaunchShape& s) {
             return misuse(CUDA_ERROR_INVALID_VALUE, "kernel {}: a dimension of 0 in the launch", f.name);
     if (s.grid[1] > 65535 || s.grid[2] > 65535 || uint64_t{s.block[0]} * s.block[1] * s.block[2] > 1024)
         return misuse(CUDA_ERROR_INVALID_VALUE,
-                      "kernel {}: grid {}x{}x{} of blocks {}x{}x{} is beyond the card", f.name, s.grid[0],
+                      "kernel {}: grid {}x{}x{} of blocks {}x{}x{} is beyond the GPU", f.name, s.grid[0],
                       s.grid[1], s.grid[2], s.block[0], s.block[1], s.block[2]);
     if (s.shared_bytes > static_cast<unsigned>(f.max_dynamic_shared_bytes.load()))
         return misuse(CUDA_ERROR_INVALID_VALUE, "kernel {}: {} bytes of shared memory, {} allowed", f.name,

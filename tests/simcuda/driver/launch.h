@@ -10,7 +10,7 @@ struct LaunchShape {
     unsigned shared_bytes;
 };
 
-// Errors: CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE; the limits of the card are checked.
+// Errors: CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE; the limits of the GPU are checked.
 CUresult kernel_op(Driver& d, CUfunction handle, const LaunchShape& shape, void** params, void** extra,
                    KernelOp* out);
 

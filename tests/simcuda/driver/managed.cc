@@ -36,7 +36,7 @@ void Managed::remove(uint64_t base) {
     auto it = ranges_.find(base);
     if (it == ranges_.end()) return;
     for (uint64_t i = 0; i < it->second.places.size(); ++i)
-        if (it->second.places[i] != Place::home) card_.refund(chunk_bytes(it->second, i));
+        if (it->second.places[i] != Place::home) gpu_.refund(chunk_bytes(it->second, i));
     asked_bytes_ -= it->second.bytes;
     ranges_.erase(it);
 }
@@ -60,7 +60,7 @@ uint64_t Managed::prefetch(uint64_t address, uint64_t bytes, bool to_device, uin
     return end_ns;
 }
 
-uint64_t Managed::bytes_on_card(uint64_t base) const {
+uint64_t Managed::bytes_on_gpu(uint64_t base) const {
     std::lock_guard lock(mutex_);
     auto it = ranges_.find(base);
     if (it == ranges_.end()) return 0;
@@ -79,7 +79,7 @@ void Managed::advise_read_mostly(uint64_t address, uint64_t bytes, bool read_mos
     uint64_t last = std::min(address + bytes, base + range.bytes);
     for (uint64_t i = (address - base) / kChunkBytes; base + i * kChunkBytes < last; ++i) {
         range.read_mostly[i] = read_mostly;
-        if (!read_mostly && range.places[i] == Place::both) range.places[i] = Place::card;
+        if (!read_mostly && range.places[i] == Place::both) range.places[i] = Place::gpu;
         if (kernels_ > 0) protect(base, range, i, i + 1, range.places[i]);
     }
 }
@@ -117,13 +117,13 @@ bool Managed::touched(uint64_t address, bool by_kernel) {
         Place& place = range.places[index];
         if (!by_kernel) {
             if (place == Place::both) send_home(base, range, index, &end_ns);
-            protect(base, range, index, index + 1, Place::card);
+            protect(base, range, index, index + 1, Place::gpu);
         } else if (place == Place::both) {
-            place = Place::card;  // the copy at home is stale now
+            place = Place::gpu;  // the copy at home is stale now
             protect(base, range, index, index + 1, place);
         } else if (place == Place::home) {
             ++counters.faults;
-            if (!bring(base, range, index, &end_ns)) protect(base, range, index, index + 1, Place::card);
+            if (!bring(base, range, index, &end_ns)) protect(base, range, index, index + 1, Place::gpu);
         }
         touches_end_ns_ = std::max(touches_end_ns_, end_ns);
     }
@@ -146,7 +146,7 @@ uint64_t Managed::chunk_bytes(const Range& range, uint64_t index) const {
     return std::min(kChunkBytes, range.bytes - index * kChunkBytes);
 }
 
-// What was brought first goes. False: nothing is on the card.
+// What was brought first goes. False: nothing is on the GPU.
 bool Managed::send_oldest_home(uint64_t* end_ns) {
     uint64_t oldest = UINT64_MAX, base = 0, index = 0;
     for (const auto& [at, range] : ranges_) {
@@ -164,11 +164,11 @@ bool Managed::send_oldest_home(uint64_t* end_ns) {
 
 bool Managed::bring(uint64_t base, Range& range, uint64_t index, uint64_t* end_ns) {
     uint64_t bytes = chunk_bytes(range, index);
-    while (!card_.charge(bytes))
+    while (!gpu_.charge(bytes))
         if (!send_oldest_home(end_ns)) return false;
-    range.places[index] = range.read_mostly[index] ? Place::both : Place::card;
+    range.places[index] = range.read_mostly[index] ? Place::both : Place::gpu;
     range.brought[index] = ++brought_;
-    *end_ns = card_.take_link(Direction::to_device, *end_ns, bytes);
+    *end_ns = gpu_.take_link(Direction::to_device, *end_ns, bytes);
     counters.bytes_to_device += bytes;
     if (kernels_ > 0) protect(base, range, index, index + 1, range.places[index]);
     return true;
@@ -176,16 +176,16 @@ bool Managed::bring(uint64_t base, Range& range, uint64_t index, uint64_t* end_n
 
 void Managed::send_home(uint64_t base, Range& range, uint64_t index, uint64_t* end_ns) {
     uint64_t bytes = chunk_bytes(range, index);
-    if (range.places[index] == Place::card) {
-        *end_ns = card_.take_link(Direction::to_host, *end_ns, bytes);
+    if (range.places[index] == Place::gpu) {
+        *end_ns = gpu_.take_link(Direction::to_host, *end_ns, bytes);
         counters.bytes_to_host += bytes;
     }
     range.places[index] = Place::home;
-    card_.refund(bytes);
+    gpu_.refund(bytes);
     if (kernels_ > 0) protect(base, range, index, index + 1, Place::home);
 }
 
-// Opens or closes chunks [first, end) as befits a place while kernels run; Place::card is open.
+// Opens or closes chunks [first, end) as befits a place while kernels run; Place::GPU is open.
 void Managed::protect(uint64_t base, const Range& range, uint64_t first, uint64_t end, Place as) const {
     static const auto page_bytes = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
     int protection = as == Place::home ? PROT_NONE : as == Place::both ? PROT_READ : PROT_READ | PROT_WRITE;
@@ -200,7 +200,7 @@ void Managed::protect_all(bool kernels_run) const {
         for (uint64_t first = 0, end = 0; first < range.places.size(); first = end) {
             Place as = range.places[first];
             while (end < range.places.size() && (!kernels_run || range.places[end] == as)) ++end;
-            protect(base, range, first, end, kernels_run ? as : Place::card);
+            protect(base, range, first, end, kernels_run ? as : Place::gpu);
         }
     }
 }

@@ -81,17 +81,17 @@ const char* kind_name(Kind kind) {
     return "memory";
 }
 
-Physical::Physical(Card& card, uint64_t bytes, uint64_t charged_bytes)
-    : card_(card), offset_(card.take_pages(bytes)), bytes_(bytes), charged_bytes_(charged_bytes) {}
+Physical::Physical(Gpu& gpu, uint64_t bytes, uint64_t charged_bytes)
+    : gpu_(gpu), offset_(gpu.take_pages(bytes)), bytes_(bytes), charged_bytes_(charged_bytes) {}
 
-std::shared_ptr<Physical> Physical::take(Card& card, uint64_t bytes, uint64_t charged_bytes) {
-    if (!card.charge(charged_bytes)) return nullptr;
-    return std::shared_ptr<Physical>(new Physical(card, bytes, charged_bytes));
+std::shared_ptr<Physical> Physical::take(Gpu& gpu, uint64_t bytes, uint64_t charged_bytes) {
+    if (!gpu.charge(charged_bytes)) return nullptr;
+    return std::shared_ptr<Physical>(new Physical(gpu, bytes, charged_bytes));
 }
 
 Physical::~Physical() {
-    card_.drop_pages(offset_, bytes_);
-    card_.refund(charged_bytes_);
+    gpu_.drop_pages(offset_, bytes_);
+    gpu_.refund(charged_bytes_);
 }
 
 CUresult Memory::allocate(const Ask& ask, uint64_t* base) {
@@ -117,14 +117,14 @@ CUresult Memory::allocate(const Ask& ask, uint64_t* base) {
 CUresult Memory::allocate_device(const Ask& ask, Region& region) {
     uint64_t charged = tierd::round_up(ask.bytes, kAlignmentBytes);
     uint64_t mapped = tierd::round_up(charged, page_bytes());
-    region.physical = Physical::take(card_, mapped, charged);
+    region.physical = Physical::take(gpu_, mapped, charged);
     if (!region.physical) return CUDA_ERROR_OUT_OF_MEMORY;
     region.area_bytes = mapped + page_bytes();
     uint64_t alignment = mapped >= kLargeBytes ? kLargeBytes : page_bytes();
     region.area_base = take_addresses(region.area_bytes, alignment, 0);
     if (region.area_base == 0) return kNoMappings;
     void* at = ::mmap(pointer(region.area_base), mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                      card_.pages_fd(), static_cast<off_t>(region.physical->offset()));
+                      gpu_.pages_fd(), static_cast<off_t>(region.physical->offset()));
     if (at == MAP_FAILED) {
         ::munmap(pointer(region.area_base), region.area_bytes);
         return kNoMappings;
@@ -235,7 +235,7 @@ CUresult Memory::create(uint64_t bytes, const CUmemAllocationProp& properties, u
     if (bytes == 0 || bytes % granularity_bytes_)
         return misuse(CUDA_ERROR_INVALID_VALUE, "{} bytes is no multiple of the granularity, {}", bytes,
                       granularity_bytes_);
-    std::shared_ptr<Physical> physical = Physical::take(card_, bytes, bytes);
+    std::shared_ptr<Physical> physical = Physical::take(gpu_, bytes, bytes);
     if (!physical) return CUDA_ERROR_OUT_OF_MEMORY;
     std::lock_guard lock(mutex_);
     *handle = kHandleTag | next_id_++;
@@ -335,7 +335,7 @@ CUresult Memory::set_access(uint64_t base, uint64_t bytes, Access access) {
         bool fresh = region.access == Access::none;
         void* mapped =
             fresh ? ::mmap(pointer(at), region.size_bytes, protection(access), MAP_SHARED | MAP_FIXED,
-                           card_.pages_fd(), static_cast<off_t>(region.physical->offset()))
+                           gpu_.pages_fd(), static_cast<off_t>(region.physical->offset()))
                   : nullptr;
         if (fresh ? mapped == MAP_FAILED : ::mprotect(pointer(at), region.size_bytes, protection(access)) < 0)
             return kNoMappings;

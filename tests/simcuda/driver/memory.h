@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-#include "tests/simcuda/driver/card.h"
+#include "tests/simcuda/driver/gpu.h"
 
 namespace simcuda {
 
@@ -33,11 +33,11 @@ enum class Kind { plain, stream_ordered, mapping, managed, pinned, registered };
 const char* kind_name(Kind kind);
 enum class Access { none, read, read_write };
 
-// Memory of the card, charged to the ledger for its life.
+// Memory of the GPU, charged to the ledger for its life.
 class Physical {
   public:
-    static std::shared_ptr<Physical> take(Card& card, uint64_t bytes,
-                                          uint64_t charged_bytes);  // null: card full
+    static std::shared_ptr<Physical> take(Gpu& gpu, uint64_t bytes,
+                                          uint64_t charged_bytes);  // null: GPU full
     ~Physical();
     Physical(const Physical&) = delete;
     uint64_t offset() const { return offset_; }
@@ -46,8 +46,8 @@ class Physical {
     bool first_touch() { return std::exchange(fresh_, false); }
 
   private:
-    Physical(Card& card, uint64_t bytes, uint64_t charged_bytes);
-    Card& card_;
+    Physical(Gpu& gpu, uint64_t bytes, uint64_t charged_bytes);
+    Gpu& gpu_;
     uint64_t offset_, bytes_, charged_bytes_;
     bool fresh_ = true;  // under Memory's lock, or while nobody else knows the object
 };
@@ -77,8 +77,8 @@ struct Range {
 class Memory {
   public:
     // `granularity_bytes`: of cuMemCreate and cuMemMap.
-    Memory(Card& card, bool poison, uint64_t granularity_bytes)
-        : card_(card), poison_(poison), granularity_bytes_(granularity_bytes) {}
+    Memory(Gpu& gpu, bool poison, uint64_t granularity_bytes)
+        : gpu_(gpu), poison_(poison), granularity_bytes_(granularity_bytes) {}
     uint64_t granularity_bytes() const { return granularity_bytes_; }
 
     struct Ask {
@@ -142,7 +142,7 @@ class Memory {
     CUresult refuse_in_use(uint64_t base, uint64_t bytes) const;
     void quarantine(Range area);
 
-    Card& card_;
+    Gpu& gpu_;
     const bool poison_;
     const uint64_t granularity_bytes_;
     mutable std::mutex mutex_;

@@ -1,4 +1,4 @@
-// module.h - modules: where the kernels of the simulated card come from.
+// module.h - modules: where the kernels of the simulated GPU come from.
 //
 // An image is one of
 //   a shared object of this machine, with simcuda_kernel_NAME objects (simcuda_kernel.h);

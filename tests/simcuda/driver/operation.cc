@@ -72,13 +72,13 @@ void copy_bytes(const CopyOp& copy) {
 
 uint64_t perform_copy(Driver& d, const CopyOp& copy, uint64_t start_ns) {
     copy_bytes(copy);
-    bool from_card = copy.from.place == Place::device, to_card = copy.to.place == Place::device;
+    bool from_gpu = copy.from.place == Place::device, to_gpu = copy.to.place == Place::device;
     uint64_t end_ns = start_ns;
-    if (to_card && !from_card) {
-        end_ns = d.card->take_link(Direction::to_device, start_ns, copy.bytes());
+    if (to_gpu && !from_gpu) {
+        end_ns = d.gpu->take_link(Direction::to_device, start_ns, copy.bytes());
         d.counters.bytes_to_device += copy.bytes();
-    } else if (from_card && !to_card) {
-        end_ns = d.card->take_link(Direction::to_host, start_ns, copy.bytes());
+    } else if (from_gpu && !to_gpu) {
+        end_ns = d.gpu->take_link(Direction::to_host, start_ns, copy.bytes());
         d.counters.bytes_to_host += copy.bytes();
     } else {
         d.counters.bytes_on_device += copy.bytes();

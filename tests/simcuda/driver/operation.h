@@ -102,7 +102,7 @@ CUresult submit(Driver& d, Context& c, Stream& s, Operation operation, MarkPtr* 
 // submit() and wait; the answer is the context's, so that work that failed is told here.
 CUresult submit_and_wait(Driver& d, Context& c, Stream& s, Operation operation);
 
-// Runs the work on this thread, which is a stream's. Gives when it ends on the card's clock.
+// Runs the work on this thread, which is a stream's. Gives when it ends on the GPU's clock.
 uint64_t perform(Driver& d, Context& c, const Operation& operation, uint64_t start_ns);
 
 // The marks that work submitted now must wait for. Under the context's order lock.

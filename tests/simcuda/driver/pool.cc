@@ -12,7 +12,7 @@ void give_back_cache(Driver& d, Pool& pool, uint64_t bytes) {
     std::lock_guard lock(pool.mutex);
     uint64_t dropped = std::min(pool.cached_bytes, bytes);
     pool.cached_bytes -= dropped;
-    d.card->refund(dropped);
+    d.gpu->refund(dropped);
 }
 
 void wait_for_frees(Pool& pool) {
@@ -87,7 +87,7 @@ void release_to_pool(Driver& d, const FreeOp& op) {
     std::lock_guard lock(pool->mutex);
     pool->used_bytes -= bytes;
     bool keep = pool->used_bytes + pool->cached_bytes + bytes <= pool->release_threshold_bytes;
-    if (keep && d.card->charge(bytes)) pool->cached_bytes += bytes;
+    if (keep && d.gpu->charge(bytes)) pool->cached_bytes += bytes;
 }
 
 CUresult trim_pool(Driver& d, Pool& pool, uint64_t keep_bytes) {

@@ -1,7 +1,7 @@
 // pool.h - memory pools: where stream-ordered allocations come from and go back to.
 //
 // A free takes effect when the stream gets there. What is freed stays with the pool, up to the release threshold of its
-// attributes, and is given back to the card at the next synchronisation as documented; here: at once, above the threshold.
+// attributes, and is given back to the GPU at the next synchronisation as documented; here: at once, above the threshold.
 // Invariant: used <= reserved; both are what cuMemPoolGetAttribute reports.
 // Callers:   any thread. Fails: with the documented CUresult.
 #pragma once
@@ -20,10 +20,10 @@ namespace simcuda {
 struct Pool {
     std::mutex mutex;  // all fields
     uint64_t used_bytes = 0, used_high_bytes = 0;
-    uint64_t cached_bytes = 0, reserved_high_bytes = 0;  // cached: freed, still charged to the card
+    uint64_t cached_bytes = 0, reserved_high_bytes = 0;  // cached: freed, still charged to the GPU
     uint64_t release_threshold_bytes = 0;
-    uint64_t max_bytes = 0;      // 0: the card's
-    std::vector<MarkPtr> frees;  // under way: an allocation that finds the card full waits for them
+    uint64_t max_bytes = 0;      // 0: the GPU's
+    std::vector<MarkPtr> frees;  // under way: an allocation that finds the GPU full waits for them
     int reuse_flags[3] = {1, 1, 1};
 
     uint64_t reserved_bytes() {

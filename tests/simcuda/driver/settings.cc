@@ -73,7 +73,7 @@ Result<Settings> Settings::from_environment() {
     s.virtual_time = *virtual_time;
     s.abort_on_misuse = !*answer;
     s.poison = *poison;
-    s.card = text_of("SIMCUDA_CARD");
+    s.gpu = text_of("SIMCUDA_GPU");
     s.kernels = text_of("SIMCUDA_KERNELS");
     s.stats = text_of("SIMCUDA_STATS");
     return s;

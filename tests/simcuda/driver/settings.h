@@ -1,4 +1,4 @@
-// settings.h - what the environment says about the simulated card. Read once, at cuInit.
+// settings.h - what the environment says about the simulated GPU. Read once, at cuInit.
 #pragma once
 
 #include <cstdint>
@@ -9,11 +9,11 @@
 namespace simcuda {
 
 struct Settings {
-    uint64_t memory_bytes = 1ull << 30;    // SIMCUDA_MEMORY: the card's memory
-    bool memory_given = false;             // false: a shared card that exists already keeps its own size
-    uint64_t context_bytes = 0;            // SIMCUDA_CONTEXT_BYTES: what a context costs, as on a real card
+    uint64_t memory_bytes = 1ull << 30;    // SIMCUDA_MEMORY: the GPU's memory
+    bool memory_given = false;             // false: a shared GPU that exists already keeps its own size
+    uint64_t context_bytes = 0;            // SIMCUDA_CONTEXT_BYTES: what a context costs, as on a real GPU
     uint64_t granularity_bytes = 2 << 20;  // SIMCUDA_GRANULARITY: of cuMemCreate and cuMemAddressReserve
-    std::string card;               // SIMCUDA_CARD: the file that processes share; empty: a card of one's own
+    std::string gpu;                // SIMCUDA_GPU: the file that processes share; empty: a GPU of one's own
     uint64_t copy_bytes_per_s = 0;  // SIMCUDA_COPY_BYTES_PER_S: the link, each way; 0: as fast as memcpy
     uint64_t launch_ns = 0;         // SIMCUDA_LAUNCH_NS: added before each kernel
     bool virtual_time = false;      // SIMCUDA_TIME=virtual: modelled time is counted, not waited for

@@ -39,7 +39,7 @@ uint64_t Mark::wait() const {
     return end_ns_;
 }
 
-Stream::Stream(CardClock& clock, CUcontext context, unsigned flags, int priority)
+Stream::Stream(GpuClock& clock, CUcontext context, unsigned flags, int priority)
     : clock_(clock), context_(context), flags_(flags), priority_(priority), id_(next_stream_id()) {}
 
 MarkPtr Stream::submit(const char* name, std::vector<MarkPtr> after, Run run) {

@@ -17,7 +17,7 @@
 
 #include <cuda.h>
 
-#include "tests/simcuda/driver/card_clock.h"
+#include "tests/simcuda/driver/gpu_clock.h"
 
 namespace simcuda {
 
@@ -28,7 +28,7 @@ class Mark {
   public:
     void reach(uint64_t end_ns);
     bool reached() const;
-    uint64_t wait() const;  // returns end_ns, on the card's clock
+    uint64_t wait() const;  // returns end_ns, on the GPU's clock
 
   private:
     mutable std::mutex mutex_;
@@ -40,10 +40,10 @@ using MarkPtr = std::shared_ptr<Mark>;
 
 class Stream : public std::enable_shared_from_this<Stream> {
   public:
-    // Gets when the work starts on the card's clock; does it; gives when it ends.
+    // Gets when the work starts on the GPU's clock; does it; gives when it ends.
     using Run = std::function<uint64_t(uint64_t start_ns)>;
 
-    Stream(CardClock& clock, CUcontext context, unsigned flags, int priority);
+    Stream(GpuClock& clock, CUcontext context, unsigned flags, int priority);
 
     MarkPtr submit(const char* name, std::vector<MarkPtr> after, Run run);
     MarkPtr tail() const;  // null: nothing was ever submitted
@@ -70,7 +70,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
     void loop();
     void perform(Work& work);
 
-    CardClock& clock_;
+    GpuClock& clock_;
     const CUcontext context_;
     const unsigned flags_;
     const int priority_;

@@ -1,5 +1,5 @@
 // recorder.cc - a libcuda.so.1 that can do nothing, and writes down what it is asked for: one line to SYMBOLS_FILE for each
-// call of cuGetProcAddress_v2. What a runtime library asks at start-up is thereby known without a card.
+// call of cuGetProcAddress_v2. What a runtime library asks at start-up is thereby known without a GPU.
 #define __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
 

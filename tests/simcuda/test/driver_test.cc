@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/simcuda/test/card.h"
+#include "tests/simcuda/test/gpu.h"
 
 using namespace simcuda_test;
 
@@ -19,8 +19,8 @@ namespace {
 constexpr size_t kMiB = 1 << 20;
 constexpr size_t kChunk = 2 * kMiB;
 
-struct OneCard {
-    OneCard() {
+struct OneGpu {
+    OneGpu() {
         ::setenv("SIMCUDA_MEMORY", "64MiB", 1);
         ::setenv("SIMCUDA_POISON", "1", 1);
         ok(cuInit(0));
@@ -37,13 +37,13 @@ struct OneCard {
     CUmodule module = nullptr;
 };
 
-OneCard& card() {
-    static OneCard one;
+OneGpu& gpu() {
+    static OneGpu one;
     return one;
 }
 
 struct Fixture {
-    Fixture() { ok(cuCtxSetCurrent(card().context)); }
+    Fixture() { ok(cuCtxSetCurrent(gpu().context)); }
 };
 
 size_t free_bytes() {
@@ -64,7 +64,7 @@ BOOST_AUTO_TEST_CASE(a_kernel_computes_on_copied_memory) {
     ok(cuMemcpyHtoD(from, in.data(), in.size() * 4));
     int count = 1000;
     void* params[] = {&from, &to, &count};
-    ok(cuLaunchKernel(card().function("add_one"), 8, 1, 1, 128, 1, 1, 0, nullptr, params, nullptr));
+    ok(cuLaunchKernel(gpu().function("add_one"), 8, 1, 1, 128, 1, 1, 0, nullptr, params, nullptr));
     ok(cuMemcpyDtoH(out.data(), to, out.size() * 4));
     BOOST_TEST(out[0] == 42.0f);
     BOOST_TEST(out[999] == 42.0f);
@@ -73,7 +73,7 @@ BOOST_AUTO_TEST_CASE(a_kernel_computes_on_copied_memory) {
 }
 
 BOOST_AUTO_TEST_CASE(parameters_are_described_and_laid_out_as_the_compiler_lays_them_out) {
-    CUfunction f = card().function("mixed");
+    CUfunction f = gpu().function("mixed");
     size_t offsets[5], sizes[5];
     for (size_t i = 0; i < 5; ++i) ok(cuFuncGetParamInfo(f, i, &offsets[i], &sizes[i]));
     size_t want_offsets[] = {0, 8, 16, 32, 40}, want_sizes[] = {1, 8, 16, 2, 8};
@@ -98,7 +98,7 @@ BOOST_AUTO_TEST_CASE(parameters_given_as_one_buffer_are_the_same_parameters) {
     size_t size = sizeof block;
     void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, block, CU_LAUNCH_PARAM_BUFFER_SIZE, &size,
                      CU_LAUNCH_PARAM_END};
-    ok(cuLaunchKernel(card().function("mixed"), 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, extra));
+    ok(cuLaunchKernel(gpu().function("mixed"), 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, extra));
     double result = 0;
     ok(cuMemcpyDtoH(&result, out, 8));
     BOOST_TEST(result == 1 + 2.5 + 3 + 4 + 7);
@@ -107,7 +107,7 @@ BOOST_AUTO_TEST_CASE(parameters_given_as_one_buffer_are_the_same_parameters) {
 
 BOOST_AUTO_TEST_CASE(mapped_memory_keeps_its_bytes_when_it_moves_to_another_address) {
     size_t before = free_bytes();
-    CUmemAllocationProp prop = card_memory();
+    CUmemAllocationProp prop = gpu_memory();
     CUmemGenericAllocationHandle handle = 0;
     CUdeviceptr area = 0;
     ok(cuMemAddressReserve(&area, 2 * kChunk, 0, 0, 0));
@@ -130,7 +130,7 @@ BOOST_AUTO_TEST_CASE(mapped_memory_keeps_its_bytes_when_it_moves_to_another_addr
 }
 
 BOOST_AUTO_TEST_CASE(a_copy_may_span_several_mappings) {
-    CUmemAllocationProp prop = card_memory();
+    CUmemAllocationProp prop = gpu_memory();
     CUdeviceptr area = 0;
     ok(cuMemAddressReserve(&area, 2 * kChunk, 0, 0, 0));
     for (size_t i = 0; i < 2; ++i) {
@@ -147,11 +147,11 @@ BOOST_AUTO_TEST_CASE(a_copy_may_span_several_mappings) {
     ok(cuMemAddressFree(area, 2 * kChunk));
 }
 
-BOOST_AUTO_TEST_CASE(a_full_card_answers_out_of_memory_and_goes_on) {
+BOOST_AUTO_TEST_CASE(a_full_gpu_answers_out_of_memory_and_goes_on) {
     CUdeviceptr big = 0, more = 0;
     ok(cuMemAlloc(&big, 60 * kMiB));
     BOOST_TEST(cuMemAlloc(&more, 8 * kMiB) == CUDA_ERROR_OUT_OF_MEMORY);
-    CUmemAllocationProp prop = card_memory();
+    CUmemAllocationProp prop = gpu_memory();
     CUmemGenericAllocationHandle handle = 0;
     BOOST_TEST(cuMemCreate(&handle, 8 * kMiB, &prop, 0) == CUDA_ERROR_OUT_OF_MEMORY);
     ok(cuMemFree(big));
@@ -160,7 +160,7 @@ BOOST_AUTO_TEST_CASE(a_full_card_answers_out_of_memory_and_goes_on) {
 }
 
 BOOST_AUTO_TEST_CASE(a_copy_from_pinned_memory_happens_when_its_stream_gets_there) {
-    Held held(card().function("wait_for"));
+    Held held(gpu().function("wait_for"));
     char* pinned = nullptr;
     ok(cuMemHostAlloc(reinterpret_cast<void**>(&pinned), 16, 0));
     CUdeviceptr to = 0;
@@ -179,7 +179,7 @@ BOOST_AUTO_TEST_CASE(a_copy_from_pinned_memory_happens_when_its_stream_gets_ther
 }
 
 BOOST_AUTO_TEST_CASE(an_asynchronous_copy_has_read_pageable_memory_when_it_returns) {
-    Held held(card().function("wait_for"));
+    Held held(gpu().function("wait_for"));
     CUdeviceptr to = 0;
     ok(cuMemAlloc(&to, 16));
     char text[16] = "before";
@@ -194,7 +194,7 @@ BOOST_AUTO_TEST_CASE(an_asynchronous_copy_has_read_pageable_memory_when_it_retur
 }
 
 BOOST_AUTO_TEST_CASE(an_event_holds_another_stream_back) {
-    Held held(card().function("wait_for"));
+    Held held(gpu().function("wait_for"));
     CUstream other = nullptr;
     CUevent event = nullptr;
     ok(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
@@ -215,7 +215,7 @@ BOOST_AUTO_TEST_CASE(an_event_holds_another_stream_back) {
 
 BOOST_AUTO_TEST_CASE(the_legacy_default_stream_waits_for_blocking_streams_and_they_for_it) {
     for (unsigned flags : {CU_STREAM_DEFAULT, CU_STREAM_NON_BLOCKING}) {
-        Held held(card().function("wait_for"), flags);
+        Held held(gpu().function("wait_for"), flags);
         std::atomic<bool> ran = false;
         ok(cuLaunchHostFunc(
             nullptr, [](void* flag) { *static_cast<std::atomic<bool>*>(flag) = true; }, &ran));
@@ -233,7 +233,7 @@ BOOST_AUTO_TEST_CASE(the_legacy_default_stream_waits_for_blocking_streams_and_th
 
 BOOST_AUTO_TEST_CASE(a_destroyed_stream_finishes_its_work) {
     std::atomic<bool> ran = false;
-    Held held(card().function("wait_for"));
+    Held held(gpu().function("wait_for"));
     ok(cuLaunchHostFunc(
         held.stream, [](void* flag) { *static_cast<std::atomic<bool>*>(flag) = true; }, &ran));
     held.destroy();
@@ -245,7 +245,7 @@ BOOST_AUTO_TEST_CASE(a_destroyed_stream_finishes_its_work) {
 
 BOOST_AUTO_TEST_CASE(stream_ordered_memory_is_given_back_when_the_stream_gets_there) {
     size_t before = free_bytes();
-    Held held(card().function("wait_for"));
+    Held held(gpu().function("wait_for"));
     CUdeviceptr a = 0, b = 0;
     ok(cuMemAllocAsync(&a, 40 * kMiB, held.stream));
     ok(cuMemsetD8Async(a, 1, kMiB, held.stream));
@@ -300,9 +300,9 @@ BOOST_AUTO_TEST_CASE(functions_are_found_by_name_version_and_default_stream) {
 }
 
 BOOST_AUTO_TEST_CASE(every_thread_has_a_default_stream_of_its_own) {
-    Held held(card().function("wait_for"), CU_STREAM_NON_BLOCKING);
+    Held held(gpu().function("wait_for"), CU_STREAM_NON_BLOCKING);
     std::thread([] {
-        ok(cuCtxSetCurrent(card().context));
+        ok(cuCtxSetCurrent(gpu().context));
         unsigned long long own = 0, legacy = 0;
         ok(cuStreamGetId(CU_STREAM_PER_THREAD, &own));
         ok(cuStreamGetId(CU_STREAM_LEGACY, &legacy));

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "tests/simcuda/test/card.h"
+#include "tests/simcuda/test/gpu.h"
 
 using namespace simcuda_test;
 
@@ -15,9 +15,9 @@ namespace {
 
 constexpr size_t kMiB = 1 << 20;
 
-// A card in virtual time, whose link moves 64 MiB a second and whose launches take a millisecond.
-struct OneCard {
-    OneCard() {
+// A GPU in virtual time, whose link moves 64 MiB a second and whose launches take a millisecond.
+struct OneGpu {
+    OneGpu() {
         ::setenv("SIMCUDA_MEMORY", "16MiB", 1);
         ::setenv("SIMCUDA_TIME", "virtual", 1);
         ::setenv("SIMCUDA_COPY_BYTES_PER_S", "64MiB", 1);
@@ -52,8 +52,8 @@ size_t free_bytes() {
     return free;
 }
 
-OneCard& card() {
-    static OneCard one;
+OneGpu& gpu() {
+    static OneGpu one;
     return one;
 }
 
@@ -63,7 +63,7 @@ struct Fixture {
     uint64_t count = 1000;
 
     Fixture() {
-        ok(cuCtxSetCurrent(card().context));
+        ok(cuCtxSetCurrent(gpu().context));
         ok(cuMemAlloc(&a, count));
         ok(cuMemAlloc(&b, count));
         ok(cuStreamCreate(&one, CU_STREAM_NON_BLOCKING));
@@ -77,7 +77,7 @@ struct Fixture {
 
     void launch(CUstream s, CUdeviceptr from, CUdeviceptr to, unsigned char salt) {
         void* params[] = {&from, &to, &count, &salt};
-        ok(cuLaunchKernel(card().scramble, 1, 1, 1, 1, 1, 1, 0, s, params, nullptr));
+        ok(cuLaunchKernel(gpu().scramble, 1, 1, 1, 1, 1, 1, 0, s, params, nullptr));
     }
     unsigned char first_byte(CUdeviceptr at) {
         unsigned char byte = 0;
@@ -164,7 +164,7 @@ BOOST_AUTO_TEST_CASE(a_graph_built_by_node_respects_its_edges_and_tells_what_its
     unsigned char salt = 9;
     void* params[] = {&a, &b, &count, &salt};
     CUDA_KERNEL_NODE_PARAMS kernel = {};
-    kernel.func = card().scramble;
+    kernel.func = gpu().scramble;
     kernel.gridDimX = kernel.gridDimY = kernel.gridDimZ = kernel.blockDimX = kernel.blockDimY =
         kernel.blockDimZ = 1;
     kernel.kernelParams = params;
@@ -178,7 +178,7 @@ BOOST_AUTO_TEST_CASE(a_graph_built_by_node_respects_its_edges_and_tells_what_its
     ok(cuGraphAddDependencies(graph, &set_first, &run, nullptr, 1));  // the fill comes before the older node
     CUDA_KERNEL_NODE_PARAMS told = {};
     ok(cuGraphKernelNodeGetParams(run, &told));
-    BOOST_TEST(told.func == card().scramble);
+    BOOST_TEST(told.func == gpu().scramble);
     BOOST_TEST(*static_cast<CUdeviceptr*>(told.kernelParams[1]) == b);
     ok(cuGraphInstantiate(&exec, graph, 0));
     ok(cuGraphLaunch(exec, one));
@@ -226,19 +226,19 @@ BOOST_AUTO_TEST_CASE(virtual_time_counts_what_is_modelled_and_nothing_else) {
     ok(cuMemFreeHost(pinned));
 }
 
-BOOST_AUTO_TEST_CASE(prefetched_managed_memory_takes_the_card_and_gives_way_when_it_is_full) {
+BOOST_AUTO_TEST_CASE(prefetched_managed_memory_takes_the_gpu_and_gives_way_when_it_is_full) {
     size_t before = 0, now = 0, total = 0;
     CUdeviceptr first = 0, second = 0;
-    CUmemLocation card_place = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    CUmemLocation gpu_place = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
     ok(cuMemGetInfo(&before, &total));
     ok(cuMemAllocManaged(&first, 10 * kMiB, CU_MEM_ATTACH_GLOBAL));
     ok(cuMemAllocManaged(&second, 10 * kMiB, CU_MEM_ATTACH_GLOBAL));
     std::memset(reinterpret_cast<void*>(first), 4, 10 * kMiB);  // host code may
-    ok(cuMemPrefetchAsync(first, 10 * kMiB, card_place, 0, one));
+    ok(cuMemPrefetchAsync(first, 10 * kMiB, gpu_place, 0, one));
     ok(cuStreamSynchronize(one));
     ok(cuMemGetInfo(&now, &total));
     BOOST_TEST(now == before - 10 * kMiB);
-    ok(cuMemPrefetchAsync(second, 10 * kMiB, card_place, 0, one));
+    ok(cuMemPrefetchAsync(second, 10 * kMiB, gpu_place, 0, one));
     ok(cuStreamSynchronize(one));
     ok(cuMemGetInfo(&now, &total));
     BOOST_TEST(now < 2 * kMiB);  // the second is there, and what is left of the first
@@ -276,10 +276,10 @@ BOOST_AUTO_TEST_CASE(a_kernel_brings_the_managed_memory_that_it_touches_and_no_m
 
 BOOST_AUTO_TEST_CASE(read_mostly_memory_goes_home_for_nothing_until_a_kernel_writes_to_it) {
     CUdeviceptr managed = 0;
-    CUmemLocation card_place = {CU_MEM_LOCATION_TYPE_DEVICE, {0}}, home = {CU_MEM_LOCATION_TYPE_HOST, {0}};
+    CUmemLocation gpu_place = {CU_MEM_LOCATION_TYPE_DEVICE, {0}}, home = {CU_MEM_LOCATION_TYPE_HOST, {0}};
     ok(cuMemAllocManaged(&managed, 4 * kMiB, CU_MEM_ATTACH_GLOBAL));
     std::memset(reinterpret_cast<void*>(managed), 9, 4 * kMiB);
-    ok(cuMemAdvise(managed, 4 * kMiB, CU_MEM_ADVISE_SET_READ_MOSTLY, card_place));
+    ok(cuMemAdvise(managed, 4 * kMiB, CU_MEM_ADVISE_SET_READ_MOSTLY, gpu_place));
     int read_mostly = 0;
     ok(cuMemRangeGetAttribute(&read_mostly, sizeof read_mostly, CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, managed,
                               4 * kMiB));
@@ -291,11 +291,11 @@ BOOST_AUTO_TEST_CASE(read_mostly_memory_goes_home_for_nothing_until_a_kernel_wri
         ok(cuEventElapsedTime(&ms, events[first], events[last]));
         return ms;
     };
-    ok(cuMemPrefetchAsync(managed, 4 * kMiB, card_place, 0, one));
+    ok(cuMemPrefetchAsync(managed, 4 * kMiB, gpu_place, 0, one));
     ok(cuEventRecord(events[0], one));
     ok(cuMemPrefetchAsync(managed, 4 * kMiB, home, 0, one));
     ok(cuEventRecord(events[1], one));
-    ok(cuMemPrefetchAsync(managed, 4 * kMiB, card_place, 0, one));
+    ok(cuMemPrefetchAsync(managed, 4 * kMiB, gpu_place, 0, one));
     launch(one, b, managed, 1);  // writes to the first of two chunks
     ok(cuEventRecord(events[2], one));
     ok(cuMemPrefetchAsync(managed, 4 * kMiB, home, 0, one));

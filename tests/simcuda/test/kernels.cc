@@ -1,4 +1,4 @@
-// kernels.cc - the kernels of the simulated card's own tests, compiled as host functions. Also a module image.
+// kernels.cc - the kernels of the simulated GPU's own tests, compiled as host functions. Also a module image.
 #include "tests/simcuda/simcuda_export.h"
 
 extern "C" __global__ void add_one(const float* from, float* to, int count) {

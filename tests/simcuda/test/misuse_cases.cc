@@ -112,7 +112,7 @@ const Case kCases[] = {
          return cuMemcpyHtoD(at, host, 16);
      }},
     {"copy_to_a_reservation", [] { return cuMemcpyHtoD(reserve(), host, 16); }},
-    {"copy_to_host_memory_as_if_the_cards",
+    {"copy_to_host_memory_as_if_the_gpus",
      [] { return cuMemcpyHtoD(reinterpret_cast<CUdeviceptr>(host), host + 64, 16); }},
     {"copy_after_free_on_a_stream",
      [] {

@@ -9,13 +9,13 @@
 #include <random>
 #include <vector>
 
-#include "tests/simcuda/test/card.h"
+#include "tests/simcuda/test/gpu.h"
 
 using namespace simcuda_test;
 
 namespace {
 
-constexpr uint64_t kCardBytes = 12 << 20;
+constexpr uint64_t kGpuBytes = 12 << 20;
 constexpr uint64_t kChunk = 2 << 20;
 
 enum class Way { plain, stream_ordered, mapped };
@@ -24,7 +24,7 @@ struct Buffer {
     Way way = Way::plain;
     CUdeviceptr at = 0;
     size_t stream = 0;                 // its bytes change in this stream's order
-    uint64_t charged = 0;              // what the card must be missing because of it
+    uint64_t charged = 0;              // what the GPU must be missing because of it
     uint64_t area_bytes = 0;           // reserved, for Way::mapped
     std::vector<unsigned char> bytes;  // what it must hold once its stream is done
 };
@@ -87,7 +87,7 @@ class Sequence {
     void check_free_bytes() {
         size_t free = 0, total = 0;
         ok(cuMemGetInfo(&free, &total));
-        BOOST_REQUIRE_EQUAL(free, kCardBytes - missing_bytes());
+        BOOST_REQUIRE_EQUAL(free, kGpuBytes - missing_bytes());
     }
 
     void allocate() {
@@ -100,7 +100,7 @@ class Sequence {
         // What was freed on a stream may still be under way; the model frees at once.
         ok(cuCtxSynchronize());
         CUresult result = take(*b, bytes);
-        bool fits = missing_bytes() + b->charged <= kCardBytes;
+        bool fits = missing_bytes() + b->charged <= kGpuBytes;
         BOOST_REQUIRE_EQUAL(result, fits ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY);
         if (!fits) return check_free_bytes();
         b->bytes.resize(bytes);
@@ -117,11 +117,11 @@ class Sequence {
         return map(b, b.at);
     }
 
-    // Chunk by chunk, so that copies span mappings. A full card takes back what was mapped.
+    // Chunk by chunk, so that copies span mappings. A full GPU takes back what was mapped.
     CUresult map(Buffer& b, CUdeviceptr at) {
         for (uint64_t done = 0; done < b.charged; done += kChunk) {
             CUmemGenericAllocationHandle handle = 0;
-            CUmemAllocationProp prop = card_memory();
+            CUmemAllocationProp prop = gpu_memory();
             if (CUresult full = cuMemCreate(&handle, kChunk, &prop, 0); full != CUDA_SUCCESS) {
                 if (done) ok(cuMemUnmap(at, done));
                 ok(cuMemAddressFree(b.at, b.area_bytes));
@@ -247,7 +247,7 @@ class Sequence {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(random_sequences_leave_memory_as_the_model_says) {
-    ::setenv("SIMCUDA_MEMORY", std::to_string(kCardBytes).c_str(), 1);
+    ::setenv("SIMCUDA_MEMORY", std::to_string(kGpuBytes).c_str(), 1);
     uint64_t seed = number_from("SIMCUDA_SEED", std::random_device{}());
     uint64_t sequences = number_from("SIMCUDA_SEQUENCES", DEFAULT_SEQUENCES);
     BOOST_TEST_MESSAGE("SIMCUDA_SEED=" << seed << " SIMCUDA_SEQUENCES=" << sequences);

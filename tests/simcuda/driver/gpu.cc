@@ -1,4 +1,4 @@
-#include "tests/simcuda/driver/card.h"
+#include "tests/simcuda/driver/gpu.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -46,7 +46,7 @@ bool somebody_has(int fd, off_t byte) {
 }  // namespace
 
 // Plain fields are read and written under Lock alone.
-struct Card::Ledger {
+struct Gpu::Ledger {
     uint64_t magic;
     uint64_t total_bytes;
     std::atomic<uint64_t> link_free_at_ns[2];  // CLOCK_MONOTONIC
@@ -56,9 +56,9 @@ struct Card::Ledger {
     } slots[kSlots];
 };
 
-class Card::Lock {
+class Gpu::Lock {
   public:
-    explicit Lock(const Card& card) : threads_(card.mutex_), fd_(card.file_.get()) {
+    explicit Lock(const Gpu& gpu) : threads_(gpu.mutex_), fd_(gpu.file_.get()) {
         set_lock(fd_, F_SETLKW, F_WRLCK, kLedgerByte);
     }
     ~Lock() { set_lock(fd_, F_SETLK, F_UNLCK, kLedgerByte); }
@@ -69,39 +69,38 @@ class Card::Lock {
     int fd_;
 };
 
-Result<std::unique_ptr<Card>> Card::open(const Settings& settings) {
-    std::unique_ptr<Card> card(new Card);
-    if (settings.card.empty()) {
-        card->file_ = tierd::Fd(::memfd_create("simcuda-card", MFD_CLOEXEC));
-        if (!card->file_) return tierd::os_error("memfd_create");
+Result<std::unique_ptr<Gpu>> Gpu::open(const Settings& settings) {
+    std::unique_ptr<Gpu> gpu(new Gpu);
+    if (settings.gpu.empty()) {
+        gpu->file_ = tierd::Fd(::memfd_create("simcuda-gpu", MFD_CLOEXEC));
+        if (!gpu->file_) return tierd::os_error("memfd_create");
     } else {
-        Result<tierd::Fd> file = tierd::open_file(settings.card, O_RDWR | O_CREAT, 0666);
+        Result<tierd::Fd> file = tierd::open_file(settings.gpu, O_RDWR | O_CREAT, 0666);
         if (!file) return std::unexpected(file.error());
-        card->file_ = std::move(*file);
+        gpu->file_ = std::move(*file);
     }
-    card->pages_ = tierd::Fd(::memfd_create("simcuda-memory", MFD_CLOEXEC));
-    if (!card->pages_) return tierd::os_error("memfd_create");
+    gpu->pages_ = tierd::Fd(::memfd_create("simcuda-memory", MFD_CLOEXEC));
+    if (!gpu->pages_) return tierd::os_error("memfd_create");
     // As long as a file may be: pages exist only where something was written, and no offset is ever used twice.
-    if (::ftruncate(card->pages_.get(), int64_t{1} << 60) < 0)
+    if (::ftruncate(gpu->pages_.get(), int64_t{1} << 60) < 0)
         return tierd::os_error("ftruncate device memory");
-    card->copy_bytes_per_s_ = settings.copy_bytes_per_s;
-    if (Result<void> done = card->adopt(settings); !done) return std::unexpected(done.error());
-    if (Result<void> done = card->take_slot(); !done) return std::unexpected(done.error());
-    return card;
+    gpu->copy_bytes_per_s_ = settings.copy_bytes_per_s;
+    if (Result<void> done = gpu->adopt(settings); !done) return std::unexpected(done.error());
+    if (Result<void> done = gpu->take_slot(); !done) return std::unexpected(done.error());
+    return gpu;
 }
 
-Result<void> Card::adopt(const Settings& settings) {
+Result<void> Gpu::adopt(const Settings& settings) {
     Lock lock(*this);
     struct stat info = {};
-    if (::fstat(file_.get(), &info) < 0) return tierd::os_error("stat", settings.card);
+    if (::fstat(file_.get(), &info) < 0) return tierd::os_error("stat", settings.gpu);
     bool fresh = info.st_size == 0;
     if (fresh && ::ftruncate(file_.get(), sizeof(Ledger)) < 0)
-        return tierd::os_error("ftruncate", settings.card);
+        return tierd::os_error("ftruncate", settings.gpu);
     if (!fresh && info.st_size != sizeof(Ledger))
-        return tierd::fail(Code::bad_config, "SIMCUDA_CARD", settings.card,
-                           "this file is not a simulated card");
+        return tierd::fail(Code::bad_config, "SIMCUDA_GPU", settings.gpu, "this file is not a simulated GPU");
     void* at = ::mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
-    if (at == MAP_FAILED) return tierd::os_error("mmap", settings.card);
+    if (at == MAP_FAILED) return tierd::os_error("mmap", settings.gpu);
     mapping_ = tierd::Mapping(at, sizeof(Ledger));
     ledger_ = static_cast<Ledger*>(at);
     if (fresh) {
@@ -109,16 +108,15 @@ Result<void> Card::adopt(const Settings& settings) {
         ledger_->total_bytes = settings.memory_bytes;
     }
     if (ledger_->magic != kMagic)
-        return tierd::fail(Code::bad_config, "SIMCUDA_CARD", settings.card,
-                           "this file is not a simulated card");
+        return tierd::fail(Code::bad_config, "SIMCUDA_GPU", settings.gpu, "this file is not a simulated GPU");
     if (settings.memory_given && ledger_->total_bytes != settings.memory_bytes)
         return tierd::fail(Code::bad_config, "SIMCUDA_MEMORY", tierd::format_bytes(settings.memory_bytes),
-                           "the card has " + tierd::format_bytes(ledger_->total_bytes));
+                           "the GPU has " + tierd::format_bytes(ledger_->total_bytes));
     link_free_at_ns_ = settings.virtual_time ? own_link_ : ledger_->link_free_at_ns;
     return {};
 }
 
-Result<void> Card::take_slot() {
+Result<void> Gpu::take_slot() {
     Lock lock(*this);
     for (unsigned i = 0; i < kSlots; ++i) {
         if (set_lock(file_.get(), F_SETLK, F_WRLCK, kFirstSlotByte + i) < 0)
@@ -127,23 +125,23 @@ Result<void> Card::take_slot() {
         ledger_->slots[i] = {1, 0};
         return {};
     }
-    return tierd::fail(Code::no_space, "SIMCUDA_CARD", "slots", "256 processes use this card already");
+    return tierd::fail(Code::no_space, "SIMCUDA_GPU", "slots", "256 processes use this GPU already");
 }
 
-void Card::clear_the_dead() {
+void Gpu::clear_the_dead() {
     for (unsigned i = 0; i < kSlots; ++i) {
         Ledger::Slot& slot = ledger_->slots[i];
         if (slot.taken && i != slot_ && !somebody_has(file_.get(), kFirstSlotByte + i)) slot = {0, 0};
     }
 }
 
-uint64_t Card::used_bytes() const {
+uint64_t Gpu::used_bytes() const {
     uint64_t sum = 0;
     for (const Ledger::Slot& slot : ledger_->slots) sum += slot.held_bytes;
     return sum;
 }
 
-bool Card::charge(uint64_t bytes) {
+bool Gpu::charge(uint64_t bytes) {
     Lock lock(*this);
     if (bytes > ledger_->total_bytes) return false;
     if (used_bytes() > ledger_->total_bytes - bytes) {
@@ -155,31 +153,31 @@ bool Card::charge(uint64_t bytes) {
     return true;
 }
 
-void Card::refund(uint64_t bytes) {
+void Gpu::refund(uint64_t bytes) {
     Lock lock(*this);
     ledger_->slots[slot_].held_bytes -= bytes;
 }
 
-uint64_t Card::total_bytes() const {
-    return ledger_->total_bytes;  // constant since the card was made
+uint64_t Gpu::total_bytes() const {
+    return ledger_->total_bytes;  // constant since the GPU was made
 }
 
-uint64_t Card::free_bytes() {
+uint64_t Gpu::free_bytes() {
     Lock lock(*this);
     clear_the_dead();
     return ledger_->total_bytes - used_bytes();
 }
 
-uint64_t Card::held_bytes() const {
+uint64_t Gpu::held_bytes() const {
     Lock lock(*this);
     return ledger_->slots[slot_].held_bytes;
 }
 
-uint64_t Card::peak_bytes() const {
+uint64_t Gpu::peak_bytes() const {
     return peak_bytes_;
 }
 
-uint64_t Card::take_link(Direction direction, uint64_t start_ns, uint64_t bytes) {
+uint64_t Gpu::take_link(Direction direction, uint64_t start_ns, uint64_t bytes) {
     if (copy_bytes_per_s_ == 0) return start_ns;
     auto cost_ns =
         static_cast<uint64_t>(static_cast<double>(bytes) * static_cast<double>(tierd::kNsPerSecond) /
@@ -192,7 +190,7 @@ uint64_t Card::take_link(Direction direction, uint64_t start_ns, uint64_t bytes)
     return end;
 }
 
-void Card::drop_pages(uint64_t offset, uint64_t bytes) {
+void Gpu::drop_pages(uint64_t offset, uint64_t bytes) {
     // A failure keeps host memory that nobody can reach: the ledger, which is what callers see, is right either way.
     (void)::fallocate(pages_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                       static_cast<off_t>(bytes));

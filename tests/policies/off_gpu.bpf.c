@@ -1,4 +1,4 @@
-/* What stands in a card's memory need not stand here too. */
+/* What stands in a GPU's memory need not stand here too. */
 #include "tierd.bpf.h"
 TIERD_POLICY("GPL");
 TIERD_HOOK(epoch)
@@ -8,7 +8,7 @@ TIERD_HOOK(epoch)
 	tierd_for (i, 0, call->extents) {
 		const struct tierd_extent *row = tierd_extent(i);
 
-		if (row && row->flags & TIERD_EXTENT_ON_CARD && row->state == TIERD_EXTENT_RESIDENT)
+		if (row && row->flags & TIERD_EXTENT_ON_GPU && row->state == TIERD_EXTENT_RESIDENT)
 			tierd_evict(i);
 	}
 	return 0;

@@ -1,14 +1,14 @@
-// window.h - which chunks of a card's address window are allocated, what they hold, and where that can be had again.
+// reserved_range.h - which chunks of a GPU's address range are allocated, what they hold, and where that can be had again.
 //
-// The window is one range of device addresses that nothing else uses, cut into chunks of 2 MiB
+// The reserved range is one range of device addresses that nothing else uses, cut into chunks of 2 MiB
 // (tests: less). An allocation is a row of
-// chunks. A chunk has an image on the host's side: a saved copy, or nothing, under pieces of weight files. The card's
+// chunks. A chunk has an image on the host's side: a saved copy, or nothing, under slices of weight files. The GPU's
 // memory is filled from the image, and may be dropped while the two are the same.
 //
-// Owns:      the tables, in memory of its own. Not the card's memory, not the saved copies, not the files.
-// Invariant: a chunk belongs to at most one allocation; the pieces of a chunk do not overlap and lie inside it; a chunk
+// Owns:      the tables, in memory of its own. Not the GPU's memory, not the saved copies, not the files.
+// Invariant: a chunk belongs to at most one allocation; the slices of a chunk do not overlap and lie inside it; a chunk
 //            changes its state only as next_state() says; the counts are those of the table.
-// Callers:   any thread, with the card's lock held.
+// Callers:   any thread, with the GPU's lock held.
 // Fails:     kNone or false when a table is full; it is then unchanged.
 #pragma once
 
@@ -23,14 +23,14 @@ inline constexpr uint32_t kNone = UINT32_MAX;
 enum class ChunkState : uint8_t {
     free,    // of no allocation
     absent,  // allocated; the image is all there is
-    clean,   // in the card's memory, and equal to the image when it was last looked at
-    dirty,   // in the card's memory, which alone has its bytes
+    clean,   // in the GPU's memory, and equal to the image when it was last looked at
+    dirty,   // in the GPU's memory, which alone has its bytes
 };
 
 enum class ChunkEvent : uint8_t {
     allocate,
-    fill,     // the image was copied to the card and its hash taken
-    bring,    // card memory without a hash: the bytes are the card's from now on
+    fill,     // the image was copied to the GPU and its hash taken
+    bring,    // GPU memory without a hash: the bytes are the GPU's from now on
     drop,     // the image was proved or made equal, and the memory returned
     release,  // the engine freed the allocation
 };
@@ -57,7 +57,7 @@ static_assert(next_state(ChunkState::free, ChunkEvent::fill) == kRefuse,
 static_assert(next_state(ChunkState::absent, ChunkEvent::drop) == kRefuse, "nothing is dropped twice");
 
 // `length` bytes at `begin` of the chunk are those at `offset_bytes` of the file.
-struct Piece {
+struct FileSlice {
     uint64_t offset_bytes = 0;
     uint32_t begin = 0;
     uint32_t length = 0;
@@ -68,33 +68,33 @@ struct Piece {
 struct Chunk {
     uint64_t memory = 0;      // the driver's handle; 0: none
     uint64_t saved = 0;       // address of the saved copy; 0: what has no piece is undefined
-    uint32_t pieces = kNone;  // the first of them
+    uint32_t slices = kNone;  // the first of them
     uint32_t owner = kNone;   // its allocation
     ChunkState state = ChunkState::free;
 
     bool resident() const { return state == ChunkState::clean || state == ChunkState::dirty; }
-    bool has_image() const { return saved != 0 || pieces != kNone; }
+    bool has_image() const { return saved != 0 || slices != kNone; }
 };
 
 struct Allocation {
     uint64_t bytes = 0;    // as the engine asked; 0: the row is free
     uint64_t used_at = 0;  // number of the last call that could reach it
     uint64_t period = 0;   // calls between the last two uses; 0: used once or never
-    uint64_t ticket =
-        0;  // of the last use, and of the last that found another stream's under way; see uses.h
+    uint64_t fence =
+        0;  // of the last use, and of the last that found another stream's under way; see in_flight.h
     uint64_t shared = 0;
     uint32_t first = 0;  // chunk
     uint32_t chunks = 0;
-    uint32_t absent = 0;    // chunks of it that are not in the card's memory
+    uint32_t absent = 0;    // chunks of it that are not in the GPU's memory
     uint32_t next = kNone;  // who was used after it last time; see ahead.h
     bool ahead = false;     // brought before anybody asked for it, and not used since
     bool pinned = false;    // never dropped again
 };
 
-class Window {
+class ReservedRange {
   public:
     static constexpr uint32_t kMaxAllocations = 65536;
-    static constexpr uint32_t kMaxPieces = 1u << 22;
+    static constexpr uint32_t kMaxSlices = 1u << 22;
 
     // Takes the tables' memory for a window of `chunks` at `base`. False when there is none. The size of a chunk is a power
     // of two.
@@ -119,10 +119,10 @@ class Window {
     const Chunk& chunk(uint32_t index) const { return chunks_[index]; }
     Allocation& allocation(uint32_t index) { return allocations_[index]; }
     const Allocation& allocation(uint32_t index) const { return allocations_[index]; }
-    const Piece& piece(uint32_t index) const { return pieces_[index]; }
+    const FileSlice& slice(uint32_t index) const { return slices_[index]; }
     uint32_t allocation_rows() const { return allocation_rows_; }  // rows behind it were never used
 
-    // Room for `bytes`, all absent. kNone: no room in the window or the table.
+    // Room for `bytes`, all absent. kNone: no room in the reserved range or the table.
     uint32_t allocate(uint64_t bytes);
     // The allocation's chunks become free. Their memory and saved copies are the caller's to return, before.
     void release(uint32_t allocation);
@@ -134,8 +134,8 @@ class Window {
     // Bytes [begin, begin + length) of an absent chunk come from the file from now on; what was recorded of them is
     // forgotten.
     bool record(uint32_t chunk, uint32_t begin, uint32_t length, uint32_t file, uint64_t offset_bytes);
-    void forget_pieces(uint32_t chunk);
-    // True when every byte of the chunk that its allocation has lies in a piece.
+    void forget_slices(uint32_t chunk);
+    // True when every byte of the chunk that its allocation has lies in a slice.
     bool covered(uint32_t chunk) const;
 
     uint32_t allocated_chunks() const { return allocated_; }
@@ -145,20 +145,20 @@ class Window {
   private:
     uint32_t find_room(uint32_t count) const;
     uint32_t take_row();
-    uint32_t take_piece();
-    void give_piece(uint32_t index);
-    void cut_pieces(uint32_t chunk, uint32_t begin, uint32_t end);
+    uint32_t take_slice();
+    void give_slice(uint32_t index);
+    void cut_slices(uint32_t chunk, uint32_t begin, uint32_t end);
 
     uint64_t base_ = 0;
     uint32_t chunk_count_ = 0;
     uint32_t chunk_shift_ = 21;
     Chunk* chunks_ = nullptr;
     Allocation* allocations_ = nullptr;
-    Piece* pieces_ = nullptr;
+    FileSlice* slices_ = nullptr;
     uint32_t allocation_rows_ = 0;
-    uint32_t piece_rows_ = 0;  // rows behind it were never used
-    uint32_t pieces_used_ = 0;
-    uint32_t free_piece_ = kNone;
+    uint32_t slice_rows_ = 0;  // rows behind it were never used
+    uint32_t slices_used_ = 0;
+    uint32_t free_slice_ = kNone;
     uint32_t allocated_ = 0;
     uint32_t absent_ = 0;
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * cards.bpf.c - who has a card (GPU) first when not all fit.
+ * gpus.bpf.c - who has a GPU first when not all fit.
  *
- * Why:   without a policy the processes that share a card take turns, whoever they are: a batch job's turn is worth as much
+ * Why:   without a policy the processes that share a GPU take turns, whoever they are: a batch job's turn is worth as much
  *        as that of the engine that answers people. Here processes whose name matches `first` are served before all others and
  *        give back last; those that match `last` the other way round. Nobody waits for ever: see tierd_lease_mark.
  * Reads: the names of the processes that have leases. Places nothing in memory: the built-in policy does that.
@@ -33,7 +33,7 @@ TIERD_HOOK(contend)
 		struct tierd_lease_mark *mark = tierd_lease_mark(i);
 
 		if (lease && mark)
-			mark->worth = is(first, lease) ? 2 : is(last, lease) ? 0 : 1;
+			mark->priority = is(first, lease) ? 2 : is(last, lease) ? 0 : 1;
 	}
 	return 0;
 }

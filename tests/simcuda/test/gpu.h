@@ -1,4 +1,4 @@
-// card.h - what the tests of the simulated driver share. One thread.
+// gpu.h - what the tests of the simulated driver share. One thread.
 #pragma once
 
 #include <cuda.h>
@@ -14,7 +14,7 @@ inline void ok(CUresult result) {
     BOOST_FAIL("CUDA says " << (name ? name : "an unknown error"));
 }
 
-inline CUmemAllocationProp card_memory() {
+inline CUmemAllocationProp gpu_memory() {
     CUmemAllocationProp prop = {};
     prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     prop.location = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};

@@ -1,6 +1,6 @@
-// card_policy_test.cc - a loaded policy says who has a card first, and sees which weights stand on it. The processes speak the
+// gpu_policy_test.cc - a loaded policy says who has a GPU first, and sees which weights stand on it. The processes speak the
 // lease protocol by hand: who holds and who waits is certain then.
-#define BOOST_TEST_MODULE card_policy
+#define BOOST_TEST_MODULE gpu_policy
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -16,16 +16,16 @@ using namespace tierd::itest;
 
 namespace {
 
-constexpr uint64_t kCardBytes = 100 * kMiB;
+constexpr uint64_t kGpuBytes = 100 * kMiB;
 
 wire::LeaseHello hello() {
     auto hello = make<wire::LeaseHello>(wire::Kind::lease_hello);
-    hello.card[0] = 0xca;
-    hello.total_bytes = kCardBytes;
+    hello.gpu[0] = 0xca;
+    hello.total_bytes = kGpuBytes;
     return hello;
 }
 
-// A process of that name that wants most of the card, and keeps what it gets.
+// A process of that name that wants most of the GPU, and keeps what it gets.
 class Holder {
   public:
     Holder(const Daemon& daemon, const std::string& name) : pid_(::fork()) {
@@ -34,8 +34,8 @@ class Holder {
         ::prctl(PR_SET_NAME, name.c_str());
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         RawClient client(daemon.socket());
-        auto want = make<wire::LeaseWant>(wire::Kind::lease_want);
-        want.need_bytes = want.want_bytes = 80 * kMiB;
+        auto want = make<wire::LeaseGrow>(wire::Kind::lease_grow);
+        want.required_bytes = want.requested_bytes = 80 * kMiB;
         if (!client.send(hello()) || !client.send(want)) ::_exit(1);
         while (true) ::pause();
     }
@@ -49,10 +49,10 @@ class Holder {
         const Json list = daemon.get("/v1/sessions");
         for (const Json& session : list.at("sessions"))
             if (session.at("pid") == pid_) return session;
-        return {{"hbm_position", 0}, {"hbm_lease_bytes", 0}};
+        return {{"gpu_position", 0}, {"gpu_lease_bytes", 0}};
     }
-    uint64_t place(const Daemon& daemon) const { return session(daemon).at("hbm_position"); }
-    bool holds(const Daemon& daemon) const { return session(daemon).at("hbm_lease_bytes") > 0; }
+    uint64_t place(const Daemon& daemon) const { return session(daemon).at("gpu_position"); }
+    bool holds(const Daemon& daemon) const { return session(daemon).at("gpu_lease_bytes") > 0; }
 
   private:
     pid_t pid_;
@@ -66,7 +66,7 @@ struct Scene {
 
     WorkDir dir;
     // With slices this long nobody becomes overdue, and nobody is asked to give back while the test runs.
-    Daemon daemon{dir, {.config = "[hbm]\ncapacity = \"90MiB\"\nslice_ms = 60000\n"}};
+    Daemon daemon{dir, {.config = "[gpu]\ncapacity = \"90MiB\"\nslice_ms = 60000\n"}};
 };
 
 }  // namespace
@@ -74,7 +74,7 @@ struct Scene {
 BOOST_GLOBAL_FIXTURE(NeedsBpf);
 
 BOOST_FIXTURE_TEST_CASE(who_matches_first_is_served_before_who_came_sooner, Scene) {
-    loads("cards", "/policies/", {{"first", "engine*"}, {"last", "batch"}});
+    loads("gpus", "/policies/", {{"first", "engine*"}, {"last", "batch"}});
     Holder other(daemon, "other");
     BOOST_REQUIRE(comes_true([&] { return other.holds(daemon); }));
     Holder batch(daemon, "batch");
@@ -84,7 +84,7 @@ BOOST_FIXTURE_TEST_CASE(who_matches_first_is_served_before_who_came_sooner, Scen
     // Without the policy who came sooner is first again.
     BOOST_TEST(daemon.ask("DELETE", "/v1/policy").status == 200);
     BOOST_TEST(comes_true([&] { return engine->place(daemon) == 2 && batch.place(daemon) == 1; }));
-    loads("cards", "/policies/", {{"first", "engine*"}, {"last", "batch"}});
+    loads("gpus", "/policies/", {{"first", "engine*"}, {"last", "batch"}});
     BOOST_TEST(comes_true([&] { return engine->place(daemon) == 1 && batch.place(daemon) == 2; }));
     engine.reset();
     BOOST_TEST(comes_true([&] { return batch.place(daemon) == 1; }));
@@ -93,12 +93,12 @@ BOOST_FIXTURE_TEST_CASE(who_matches_first_is_served_before_who_came_sooner, Scen
 BOOST_FIXTURE_TEST_CASE(a_process_that_shows_too_much_too_often_holds_nobody_up, Scene) {
     const std::string path = dir.file("model.weights");
     make_file(path, 5, 64 * kMiB);
-    loads("off_card", "/tests/policies/");
+    loads("off_gpu", "/tests/policies/");
     ReaderProcess reader(dir, {.socket = daemon.socket()});
     reader.call("map path=" + path);
     RawClient client(daemon.socket());
     BOOST_REQUIRE(client.send(hello()));
-    auto shows = make<wire::LeaseShows>(wire::Kind::lease_shows);
+    auto shows = make<wire::LeaseResidency>(wire::Kind::lease_residency);
     shows.file = daemon.get("/v1/models").at("models").at(0)["file"];
     shows.count = std::size(shows.runs);
     for (auto& run : shows.runs) run = {0, ~0ull};
@@ -109,7 +109,7 @@ BOOST_FIXTURE_TEST_CASE(a_process_that_shows_too_much_too_often_holds_nobody_up,
     BOOST_TEST(is_all(reader.call("backing"), "arena"));
 }
 
-BOOST_FIXTURE_TEST_CASE(a_policy_sees_which_extents_stand_on_a_card, Scene) {
+BOOST_FIXTURE_TEST_CASE(a_policy_sees_which_extents_stand_on_a_gpu, Scene) {
     const std::string path = dir.file("model.weights");
     make_file(path, 5, 32 * kMiB);
     ReaderProcess reader(dir, {.socket = daemon.socket()});
@@ -121,7 +121,7 @@ BOOST_FIXTURE_TEST_CASE(a_policy_sees_which_extents_stand_on_a_card, Scene) {
 
     RawClient client(daemon.socket());
     BOOST_REQUIRE(client.send(hello()));
-    auto shows = make<wire::LeaseShows>(wire::Kind::lease_shows);
+    auto shows = make<wire::LeaseResidency>(wire::Kind::lease_residency);
     shows.file = model()["file"];
     shows.begins = 1;
     shows.count = 3;
@@ -129,7 +129,7 @@ BOOST_FIXTURE_TEST_CASE(a_policy_sees_which_extents_stand_on_a_card, Scene) {
     shows.runs[1] = {~0ull - 5, 1000};  // no bytes of any file
     shows.runs[2] = {30 * kMiB, ~0ull};
     BOOST_REQUIRE(client.send(shows));
-    loads("off_card", "/tests/policies/");
+    loads("off_gpu", "/tests/policies/");
     BOOST_TEST(comes_true([&] { return model()["resident_bytes"] == all - 10 * kMiB; }), model().dump());
     BOOST_TEST(daemon.ask("DELETE", "/v1/policy").status == 200);
     BOOST_TEST(all_right(reader.call("verify seed=5")));

@@ -1,4 +1,4 @@
-// shared_card_worker.cc - a process that takes memory of a shared card when it is told to: "take BYTES", "free", "info".
+// shared_gpu_worker.cc - a process that takes memory of a shared GPU when it is told to: "take BYTES", "free", "info".
 #include <cuda.h>
 
 #include <cstdio>

@@ -1,11 +1,11 @@
-// card.h - the memory of the simulated card: how much there is, who holds how much, and the bytes themselves.
+// gpu.h - the memory of the simulated GPU: how much there is, who holds how much, and the bytes themselves.
 //
-// Owns:      the ledger (a file that all processes of one card map) and this process's own pages (a memory file).
-// Invariant: the sum that the ledger gives out never exceeds the card's memory. A process that dies, however it dies,
+// Owns:      the ledger (a file that all processes of one GPU map) and this process's own pages (a memory file).
+// Invariant: the sum that the ledger gives out never exceeds the GPU's memory. A process that dies, however it dies,
 //            holds nothing any more: each process keeps a lock on its own byte of the ledger, which the kernel drops with
 //            the process, and whoever needs memory looks for slots without one.
 // Callers:   any thread of any process.
-// Fails:     charge() gives false when the card is full, as a card does.
+// Fails:     charge() gives false when the GPU is full, as a GPU does.
 #pragma once
 
 #include <atomic>
@@ -21,20 +21,20 @@ namespace simcuda {
 
 enum class Direction { to_device = 0, to_host = 1 };
 
-class Card {
+class Gpu {
   public:
     // Opens or makes the ledger. Errors: errno of open(2), mmap(2), fcntl(2); bad_config where the file is another kind
-    // of file or a card of another size; no_space where 256 processes use the card.
-    static tierd::Result<std::unique_ptr<Card>> open(const Settings& settings);
+    // of file or a GPU of another size; no_space where 256 processes use the GPU.
+    static tierd::Result<std::unique_ptr<Gpu>> open(const Settings& settings);
 
-    bool charge(uint64_t bytes);  // false: the card has not that much left
+    bool charge(uint64_t bytes);  // false: the GPU has not that much left
     void refund(uint64_t bytes);
     uint64_t total_bytes() const;
     uint64_t free_bytes();        // after the dead have been cleared away
     uint64_t held_bytes() const;  // by this process
     uint64_t peak_bytes() const;  // the most that this process held
 
-    // Takes the link for `bytes`, not before `start_ns`. Returns when the transfer ends on the card's clock. Without a
+    // Takes the link for `bytes`, not before `start_ns`. Returns when the transfer ends on the GPU's clock. Without a
     // modelled bandwidth it is `start_ns`.
     uint64_t take_link(Direction direction, uint64_t start_ns, uint64_t bytes);
 
@@ -46,7 +46,7 @@ class Card {
   private:
     struct Ledger;
     class Lock;
-    Card() = default;
+    Gpu() = default;
     tierd::Result<void> adopt(const Settings& settings);
     tierd::Result<void> take_slot();
     void clear_the_dead();

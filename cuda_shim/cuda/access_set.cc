@@ -1,10 +1,10 @@
-#include "cuda_shim/cuda/reach.h"
+#include "cuda_shim/cuda/access_set.h"
 
 #include <string.h>
 
 namespace tierd::shim::cuda {
 
-void Reach::add(uint32_t allocation, uint32_t first, uint32_t end) {
+void AccessSet::add(uint32_t allocation, uint32_t first, uint32_t end) {
     for (uint32_t i = 0; i < count; i++) {
         Part& part = parts[i];
         if (part.allocation != allocation) continue;
@@ -18,35 +18,35 @@ void Reach::add(uint32_t allocation, uint32_t first, uint32_t end) {
         parts[count++] = {allocation, first, end};
 }
 
-bool Reach::holds(uint32_t allocation, uint32_t chunk) const {
+bool AccessSet::holds(uint32_t allocation, uint32_t chunk) const {
     if (everything) return true;
     for (uint32_t i = 0; i < count; i++)
         if (parts[i].allocation == allocation && chunk >= parts[i].first && chunk < parts[i].end) return true;
     return false;
 }
 
-void Reach::add_address(const Window& window, uint64_t address) {
-    uint32_t row = window.find(address);
+void AccessSet::add_address(const ReservedRange& range, uint64_t address) {
+    uint32_t row = range.find(address);
     if (row == kNone) return;
-    const Allocation& allocation = window.allocation(row);
+    const Allocation& allocation = range.allocation(row);
     add(row, allocation.first, allocation.first + allocation.chunks);
 }
 
-void Reach::add_range(const Window& window, uint64_t address, uint64_t length_bytes) {
-    uint32_t row = window.find(address);
+void AccessSet::add_range(const ReservedRange& range, uint64_t address, uint64_t length_bytes) {
+    uint32_t row = range.find(address);
     if (row == kNone || length_bytes == 0) return;
-    const Allocation& allocation = window.allocation(row);
-    uint64_t end = window.address_of(allocation.first + allocation.chunks);
+    const Allocation& allocation = range.allocation(row);
+    uint64_t end = range.address_of(allocation.first + allocation.chunks);
     uint64_t last = length_bytes < end - address ? address + length_bytes - 1 : end - 1;
-    add(row, window.chunk_at(address), window.chunk_at(last) + 1);
+    add(row, range.chunk_at(address), range.chunk_at(last) + 1);
 }
 
-void Reach::add_words(const Window& window, const void* bytes, size_t length) {
+void AccessSet::add_words(const ReservedRange& range, const void* bytes, size_t length) {
     if (bytes == nullptr) return;
     for (size_t at = 0; at + sizeof(uint64_t) <= length; at += sizeof(uint64_t)) {
         uint64_t word = 0;
         ::memcpy(&word, static_cast<const char*>(bytes) + at, sizeof word);
-        if (window.holds(word)) add_address(window, word);
+        if (range.holds(word)) add_address(range, word);
     }
 }
 
@@ -76,7 +76,8 @@ class Described {
 
 }  // namespace
 
-void Reach::add_parameters(const Window& window, CUfunction function, void** parameters, void** extra) {
+void AccessSet::add_parameters(const ReservedRange& range, CUfunction function, void** parameters,
+                               void** extra) {
     if (parameters == nullptr) {
         const void* buffer = nullptr;
         const size_t* length = nullptr;
@@ -84,7 +85,7 @@ void Reach::add_parameters(const Window& window, CUfunction function, void** par
             if (*word == CU_LAUNCH_PARAM_BUFFER_POINTER) buffer = word[1];
             if (*word == CU_LAUNCH_PARAM_BUFFER_SIZE) length = static_cast<const size_t*>(word[1]);
         }
-        if (buffer != nullptr && length != nullptr) add_words(window, buffer, *length);
+        if (buffer != nullptr && length != nullptr) add_words(range, buffer, *length);
         return;
     }
     Described described(function);
@@ -96,7 +97,7 @@ void Reach::add_parameters(const Window& window, CUfunction function, void** par
             everything = true;
             return;
         }
-        add_words(window, parameters[i], size);
+        add_words(range, parameters[i], size);
     }
 }
 

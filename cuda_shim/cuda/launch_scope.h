@@ -1,6 +1,6 @@
-// passage.h - one call of the engine's that uses device memory, on its way to the driver.
+// launch_scope.h - one call of the engine's that uses device memory, on its way to the driver.
 //
-// Through the open gate it costs one atomic load. Otherwise it takes the card's lock, collects what the call reaches,
+// Through the open gate it costs one atomic load. Otherwise it takes the GPU's lock, collects what the call reaches,
 // makes that resident, and lets the call go with the gate's word set, so that nobody takes memory away under it.
 //
 // Owns:      nothing.
@@ -10,53 +10,53 @@
 // Fails:     enter() gives what CUDA would: CUDA_ERROR_OUT_OF_MEMORY, or the driver's own error.
 #pragma once
 
-#include "cuda_shim/cuda/card.h"
+#include "cuda_shim/cuda/gpu.h"
 #include "cuda_shim/cuda/shim.h"
 
 namespace tierd::shim::cuda {
 
 // The stream that a call's handle means.
-inline Waiting stream_of(CUstream stream, bool per_thread) {
+inline Waiter stream_of(CUstream stream, bool per_thread) {
     if (stream != nullptr) return {stream, true};
     return {per_thread ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY, true};
 }
 // For calls without one, which run on the default stream: this thread waits.
-inline Waiting no_stream(bool per_thread) {
+inline Waiter no_stream(bool per_thread) {
     return {per_thread ? CU_STREAM_PER_THREAD : CU_STREAM_LEGACY, false};
 }
 
-class Passage {
+class LaunchScope {
   public:
-    explicit Passage(const Waiting& waiting);
-    ~Passage();
-    Passage(const Passage&) = delete;
-    Passage& operator=(const Passage&) = delete;
+    explicit LaunchScope(const Waiter& waiting);
+    ~LaunchScope();
+    LaunchScope(const LaunchScope&) = delete;
+    LaunchScope& operator=(const LaunchScope&) = delete;
 
     // True: the gate is open, nothing need be named.
     bool is_open() const { return open_; }
 
-    // See reach.h. Through the open gate they cost nothing.
-    void reach_address(uint64_t address) {
-        if (!open_) reach_.add_address(window(), address);
+    // See access_set.h. Through the open gate they cost nothing.
+    void access_address(uint64_t address) {
+        if (!open_) access_.add_address(range(), address);
     }
-    void reach_range(uint64_t address, uint64_t length_bytes) {
-        if (!open_) reach_.add_range(window(), address, length_bytes);
+    void access_range(uint64_t address, uint64_t length_bytes) {
+        if (!open_) access_.add_range(range(), address, length_bytes);
     }
-    void reach_bytes(const void* bytes, size_t length) {
-        if (!open_) reach_.add_words(window(), bytes, length);
+    void access_bytes(const void* bytes, size_t length) {
+        if (!open_) access_.add_words(range(), bytes, length);
     }
-    void reach_parameters(CUfunction function, void** parameters, void** extra) {
-        if (!open_) reach_.add_parameters(window(), function, parameters, extra);
+    void access_parameters(CUfunction function, void** parameters, void** extra) {
+        if (!open_) access_.add_parameters(range(), function, parameters, extra);
     }
-    void reach_graph(CUgraphExec graph);
+    void access_graph(CUgraphExec graph);
     void all();
     // As above, and never dropped again: the address is kept somewhere that we don't see.
-    void settle_address(uint64_t address);
-    void settle_bytes(const void* bytes, size_t length);
+    void pin_address(uint64_t address);
+    void pin_bytes(const void* bytes, size_t length);
 
     CUresult enter();
 
-    const Waiting& waiting() const { return waiting_; }
+    const Waiter& waiting() const { return waiting_; }
     // The stream records a graph: nothing runs now.
     bool is_captured() const;
     // Takes the lock, where the gate was open. For calls that change the tables.
@@ -64,26 +64,26 @@ class Passage {
 
   private:
     enum class Place : uint8_t { outside, locked, inside };
-    static const Window& window();
+    static const ReservedRange& range();
     void note_launch(bool captured);
 
-    Waiting waiting_;
+    Waiter waiting_;
     bool open_ = false;
-    bool settles_ = false;
+    bool pins_ = false;
     Place place_ = Place::outside;
-    uint64_t ticket_ = 0;  // of the call that goes to the driver; see uses.h
-    Reach reach_;
+    uint64_t fence_ = 0;  // of the call that goes to the driver; see in_flight.h
+    AccessSet access_;
 };
 
 // The same call where the gate is open and nothing else is to be done: no more than a look at the gate, on both sides.
-class Through {
+class FastPath {
   public:
-    Through() : open_(shim().gate.enter()) {}
-    ~Through() {
+    FastPath() : open_(shim().gate.enter()) {}
+    ~FastPath() {
         if (open_) Gate::leave();
     }
-    Through(const Through&) = delete;
-    Through& operator=(const Through&) = delete;
+    FastPath(const FastPath&) = delete;
+    FastPath& operator=(const FastPath&) = delete;
 
     bool is_open() const { return open_; }
 

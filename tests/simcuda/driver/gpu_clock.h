@@ -1,4 +1,4 @@
-// card_clock.h - the card's time: the machine's, or a virtual one that modelled work moves on without anybody waiting.
+// gpu_clock.h - the GPU's time: the machine's, or a virtual one that modelled work moves on without anybody waiting.
 //
 // In virtual time a stream's work starts when its predecessors have ended or when the host submitted it, whichever is
 // later, and ends after its modelled cost; a host that waits for it is moved on to its end. What is not modelled is free.
@@ -15,9 +15,9 @@
 
 namespace simcuda {
 
-class CardClock {
+class GpuClock {
   public:
-    explicit CardClock(bool is_virtual) : virtual_(is_virtual) {}
+    explicit GpuClock(bool is_virtual) : virtual_(is_virtual) {}
 
     uint64_t now_ns() const { return virtual_ ? host_ns_.load() : tierd::monotonic_ns(); }
 

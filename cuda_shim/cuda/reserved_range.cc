@@ -1,4 +1,4 @@
-#include "cuda_shim/cuda/window.h"
+#include "cuda_shim/cuda/reserved_range.h"
 
 #include "cuda_shim/host/sys.h"
 
@@ -20,14 +20,14 @@ void give_table(T* table, uint64_t rows) {
 
 }  // namespace
 
-bool Window::prepare(uint64_t base, uint32_t chunks, uint64_t chunk_bytes) {
+bool ReservedRange::prepare(uint64_t base, uint32_t chunks, uint64_t chunk_bytes) {
     base_ = base;
     chunk_shift_ = static_cast<uint32_t>(__builtin_ctzll(chunk_bytes));
     chunk_count_ = chunks;
     chunks_ = take_table<Chunk>(chunks);
     allocations_ = take_table<Allocation>(kMaxAllocations);
-    pieces_ = take_table<Piece>(kMaxPieces);
-    if (chunks_ == nullptr || allocations_ == nullptr || pieces_ == nullptr) {
+    slices_ = take_table<FileSlice>(kMaxSlices);
+    if (chunks_ == nullptr || allocations_ == nullptr || slices_ == nullptr) {
         discard();
         return false;
     }
@@ -35,15 +35,15 @@ bool Window::prepare(uint64_t base, uint32_t chunks, uint64_t chunk_bytes) {
     return true;
 }
 
-void Window::discard() {
+void ReservedRange::discard() {
     give_table(chunks_, chunk_count_);
     give_table(allocations_, kMaxAllocations);
-    give_table(pieces_, kMaxPieces);
-    *this = Window{};
+    give_table(slices_, kMaxSlices);
+    *this = ReservedRange{};
 }
 
 // First fit. Allocations are few and large; the search looks at each chunk once.
-uint32_t Window::find_room(uint32_t count) const {
+uint32_t ReservedRange::find_room(uint32_t count) const {
     uint32_t begin = 0;
     while (begin + count <= chunk_count_) {
         uint32_t end = begin;
@@ -56,13 +56,13 @@ uint32_t Window::find_room(uint32_t count) const {
     return kNone;
 }
 
-uint32_t Window::take_row() {
+uint32_t ReservedRange::take_row() {
     for (uint32_t i = 0; i < allocation_rows_; i++)
         if (allocations_[i].bytes == 0) return i;
     return allocation_rows_ < kMaxAllocations ? allocation_rows_++ : kNone;
 }
 
-uint32_t Window::allocate(uint64_t bytes) {
+uint32_t ReservedRange::allocate(uint64_t bytes) {
     uint64_t chunks = chunks_for(bytes);
     if (bytes == 0 || chunks > chunk_count_) return kNone;
     uint32_t count = static_cast<uint32_t>(chunks);
@@ -78,17 +78,17 @@ uint32_t Window::allocate(uint64_t bytes) {
     return row;
 }
 
-void Window::release(uint32_t row) {
+void ReservedRange::release(uint32_t row) {
     Allocation& allocation = allocations_[row];
     for (uint32_t i = allocation.first; i < allocation.first + allocation.chunks; i++) {
-        forget_pieces(i);
+        forget_slices(i);
         change(i, ChunkEvent::release);
         chunks_[i] = Chunk{};
     }
     allocation = Allocation{};
 }
 
-uint32_t Window::find(uint64_t address) const {
+uint32_t ReservedRange::find(uint64_t address) const {
     if (!holds(address)) return kNone;
     uint32_t row = chunks_[chunk_at(address)].owner;
     if (row == kNone) return kNone;
@@ -96,11 +96,11 @@ uint32_t Window::find(uint64_t address) const {
     return address - address_of(allocation.first) < allocation.bytes ? row : kNone;
 }
 
-void Window::change(uint32_t index, ChunkEvent event) {
+void ReservedRange::change(uint32_t index, ChunkEvent event) {
     Chunk& chunk = chunks_[index];
     ChunkState next = next_state(chunk.state, event);
     if (next == kRefuse)
-        __builtin_trap();  // the bookkeeping no longer says what the card has: nothing is safe then
+        __builtin_trap();  // the bookkeeping no longer says what the GPU has: nothing is safe then
     auto is_allocated = [](ChunkState state) { return state != ChunkState::free ? 1u : 0u; };
     auto is_absent = [](ChunkState state) { return state == ChunkState::absent ? 1u : 0u; };
     allocated_ += is_allocated(next) - is_allocated(chunk.state);
@@ -109,76 +109,77 @@ void Window::change(uint32_t index, ChunkEvent event) {
     chunk.state = next;
 }
 
-uint32_t Window::take_piece() {
-    pieces_used_++;
-    uint32_t index = free_piece_;
-    if (index == kNone) return piece_rows_++;
-    free_piece_ = pieces_[index].next;
+uint32_t ReservedRange::take_slice() {
+    slices_used_++;
+    uint32_t index = free_slice_;
+    if (index == kNone) return slice_rows_++;
+    free_slice_ = slices_[index].next;
     return index;
 }
 
-void Window::give_piece(uint32_t index) {
-    pieces_used_--;
-    pieces_[index].next = free_piece_;
-    free_piece_ = index;
+void ReservedRange::give_slice(uint32_t index) {
+    slices_used_--;
+    slices_[index].next = free_slice_;
+    free_slice_ = index;
 }
 
-// Takes [begin, end) out of the chunk's pieces. Of pieces that do not overlap one at most is cut in two, so one free row
+// Takes [begin, end) out of the chunk's slices. Of slices that do not overlap one at most is cut in two, so one free row
 // is enough.
-void Window::cut_pieces(uint32_t index, uint32_t begin, uint32_t end) {
-    for (uint32_t* link = &chunks_[index].pieces; *link != kNone;) {
+void ReservedRange::cut_slices(uint32_t index, uint32_t begin, uint32_t end) {
+    for (uint32_t* link = &chunks_[index].slices; *link != kNone;) {
         uint32_t row = *link;
-        Piece& piece = pieces_[row];
-        uint32_t piece_end = piece.begin + piece.length;
-        uint32_t before = piece.begin < begin ? begin - piece.begin : 0;
-        uint32_t after = piece_end > end ? piece_end - end : 0;
-        if (piece_end <= begin || piece.begin >= end) {
-            link = &piece.next;
+        FileSlice& slice = slices_[row];
+        uint32_t slice_end = slice.begin + slice.length;
+        uint32_t before = slice.begin < begin ? begin - slice.begin : 0;
+        uint32_t after = slice_end > end ? slice_end - end : 0;
+        if (slice_end <= begin || slice.begin >= end) {
+            link = &slice.next;
         } else if (before == 0 && after == 0) {
-            *link = piece.next;
-            give_piece(row);
+            *link = slice.next;
+            give_slice(row);
         } else {
-            Piece tail{piece.offset_bytes + (piece.length - after), end, after, piece.file, piece.next};
+            FileSlice tail{slice.offset_bytes + (slice.length - after), end, after, slice.file, slice.next};
             if (before == 0) {
-                piece = tail;
+                slice = tail;
             } else {
-                piece.length = before;
+                slice.length = before;
                 if (after > 0) {
-                    uint32_t second = take_piece();
-                    pieces_[second] = tail;
-                    piece.next = second;
+                    uint32_t second = take_slice();
+                    slices_[second] = tail;
+                    slice.next = second;
                 }
             }
-            link = &piece.next;
+            link = &slice.next;
         }
     }
 }
 
-bool Window::record(uint32_t index, uint32_t begin, uint32_t length, uint32_t file, uint64_t offset_bytes) {
-    if (pieces_used_ + 2 > kMaxPieces) return false;
-    cut_pieces(index, begin, begin + length);
-    uint32_t row = take_piece();
-    pieces_[row] = {offset_bytes, begin, length, file, chunks_[index].pieces};
-    chunks_[index].pieces = row;
+bool ReservedRange::record(uint32_t index, uint32_t begin, uint32_t length, uint32_t file,
+                           uint64_t offset_bytes) {
+    if (slices_used_ + 2 > kMaxSlices) return false;
+    cut_slices(index, begin, begin + length);
+    uint32_t row = take_slice();
+    slices_[row] = {offset_bytes, begin, length, file, chunks_[index].slices};
+    chunks_[index].slices = row;
     return true;
 }
 
-void Window::forget_pieces(uint32_t index) {
+void ReservedRange::forget_slices(uint32_t index) {
     Chunk& chunk = chunks_[index];
-    while (chunk.pieces != kNone) {
-        uint32_t row = chunk.pieces;
-        chunk.pieces = pieces_[row].next;
-        give_piece(row);
+    while (chunk.slices != kNone) {
+        uint32_t row = chunk.slices;
+        chunk.slices = slices_[row].next;
+        give_slice(row);
     }
 }
 
-bool Window::covered(uint32_t index) const {
+bool ReservedRange::covered(uint32_t index) const {
     const Chunk& chunk = chunks_[index];
     const Allocation& allocation = allocations_[chunk.owner];
     uint64_t before = bytes_of(index - allocation.first);
     uint64_t wanted = allocation.bytes - before < chunk_bytes() ? allocation.bytes - before : chunk_bytes();
     uint64_t have = 0;
-    for (uint32_t row = chunk.pieces; row != kNone; row = pieces_[row].next) have += pieces_[row].length;
+    for (uint32_t row = chunk.slices; row != kNone; row = slices_[row].next) have += slices_[row].length;
     return have >= wanted;
 }
 

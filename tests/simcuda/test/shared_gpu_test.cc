@@ -1,6 +1,6 @@
-// shared_card_test.cc - several processes on one simulated card: what one holds the others lack, until it gives it back or
+// shared_gpu_test.cc - several processes on one simulated GPU: what one holds the others lack, until it gives it back or
 // dies.
-#define BOOST_TEST_MODULE simcuda_shared_card
+#define BOOST_TEST_MODULE simcuda_shared_gpu
 #include <unistd.h>
 
 #include <boost/test/unit_test.hpp>
@@ -15,15 +15,14 @@ namespace {
 
 constexpr unsigned long long kMiB = 1 << 20;
 
-struct SharedCard {
+struct SharedGpu {
     std::string path =
         (std::filesystem::temp_directory_path() / ("simcuda-" + std::to_string(::getpid()))).string();
-    ~SharedCard() { std::filesystem::remove(path); }
+    ~SharedGpu() { std::filesystem::remove(path); }
 
     std::unique_ptr<Child> worker() const {
-        auto child =
-            std::make_unique<Child>(std::vector<std::string>{WORKER},
-                                    Environment{{"SIMCUDA_CARD", path}, {"SIMCUDA_MEMORY", "64MiB"}});
+        auto child = std::make_unique<Child>(std::vector<std::string>{WORKER},
+                                             Environment{{"SIMCUDA_GPU", path}, {"SIMCUDA_MEMORY", "64MiB"}});
         BOOST_REQUIRE_EQUAL(child->line(), "ready");
         return child;
     }
@@ -36,7 +35,7 @@ std::string ask(Child& worker, const std::string& what) {
 
 }  // namespace
 
-BOOST_FIXTURE_TEST_CASE(what_one_process_holds_the_others_lack, SharedCard) {
+BOOST_FIXTURE_TEST_CASE(what_one_process_holds_the_others_lack, SharedGpu) {
     auto a = worker(), b = worker();
     BOOST_TEST(ask(*a, "take " + std::to_string(40 * kMiB)) == "0");
     BOOST_TEST(ask(*b, "info") == std::to_string(24 * kMiB));
@@ -45,7 +44,7 @@ BOOST_FIXTURE_TEST_CASE(what_one_process_holds_the_others_lack, SharedCard) {
     BOOST_TEST(ask(*b, "take " + std::to_string(40 * kMiB)) == "0");
 }
 
-BOOST_FIXTURE_TEST_CASE(a_process_that_is_killed_holds_nothing, SharedCard) {
+BOOST_FIXTURE_TEST_CASE(a_process_that_is_killed_holds_nothing, SharedGpu) {
     auto a = worker(), b = worker();
     BOOST_TEST(ask(*a, "take " + std::to_string(60 * kMiB)) == "0");
     BOOST_TEST(ask(*b, "take " + std::to_string(60 * kMiB)) == "2");
@@ -54,7 +53,7 @@ BOOST_FIXTURE_TEST_CASE(a_process_that_is_killed_holds_nothing, SharedCard) {
     BOOST_TEST(ask(*b, "take " + std::to_string(60 * kMiB)) == "0");
 }
 
-BOOST_FIXTURE_TEST_CASE(processes_that_come_and_are_killed_leave_no_trace, SharedCard) {
+BOOST_FIXTURE_TEST_CASE(processes_that_come_and_are_killed_leave_no_trace, SharedGpu) {
     auto watcher = worker();
     for (int round = 0; round < 20; ++round) {
         std::vector<std::unique_ptr<Child>> crowd;
@@ -67,9 +66,9 @@ BOOST_FIXTURE_TEST_CASE(processes_that_come_and_are_killed_leave_no_trace, Share
     }
 }
 
-BOOST_FIXTURE_TEST_CASE(a_card_of_another_size_is_refused_aloud, SharedCard) {
+BOOST_FIXTURE_TEST_CASE(a_gpu_of_another_size_is_refused_aloud, SharedGpu) {
     auto a = worker();
-    Child other({WORKER}, {{"SIMCUDA_CARD", path}, {"SIMCUDA_MEMORY", "1GiB"}});
+    Child other({WORKER}, {{"SIMCUDA_GPU", path}, {"SIMCUDA_MEMORY", "1GiB"}});
     BOOST_TEST(other.rest().starts_with("simcuda: cuInit: SIMCUDA_MEMORY"));
     BOOST_TEST(WIFSIGNALED(other.wait()));
 }

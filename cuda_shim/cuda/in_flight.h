@@ -1,36 +1,36 @@
-// uses.h - which calls of the engine's may still be running on the card, so that memory is taken away as soon as those
+// in_flight.h - which calls of the engine's may still be running on the GPU, so that memory is taken away as soon as those
 // that could reach it have ended, and not when everything has.
 //
-// A call that is seen gets a ticket: a number, and an event behind it on its stream. An allocation keeps the ticket of
+// A call that is seen gets a fence: a number, and an event behind it on its stream. An allocation keeps the fence of
 // its last use. A call without a stream is one on the default stream. What is not seen (calls through the open gate, uses on
 // several streams) is waited for with the whole context.
 //
 // Owns:      the events.
-// Invariant: ended(allocation) is true only when every call that named the allocation has ended. A ticket is reused
+// Invariant: ended(allocation) is true only when every call that named the allocation has ended. A fence is reused
 //            only when its call has ended.
-// Callers:   launched(): the thread that took the ticket, still inside the gate; all others: with the card's lock held.
-// Fails:     a call that gets no ticket is one that is not seen.
+// Callers:   launched(): the thread that took the fence, still inside the gate; all others: with the GPU's lock held.
+// Fails:     a call that gets no fence is one that is not seen.
 #pragma once
 
+#include "cuda_shim/cuda/access_set.h"
 #include "cuda_shim/cuda/driver.h"
-#include "cuda_shim/cuda/reach.h"
 
 namespace tierd::shim::cuda {
 
-class Uses {
+class InFlight {
   public:
     static constexpr uint64_t kEvents = 512;
 
     bool prepare(CUcontext context);
-    // A ticket for a call that uses `reach` on `stream`; 0: it is not seen.
-    uint64_t begin(Window& window, const Reach& reach, CUstream stream);
+    // A fence for a call that uses `reach` on `stream`; 0: it is not seen.
+    uint64_t begin(ReservedRange& range, const AccessSet& access, CUstream stream);
     // The driver has the call.
-    void launched(uint64_t ticket);
-    // Something may run that has no ticket.
+    void launched(uint64_t fence);
+    // Something may run that has no fence.
     void unseen() { unseen_ = true; }
 
     // Waits until nothing runs that could reach these chunks' allocations. Nobody is inside the gate.
-    CUresult wait_for(const Window& window, const uint32_t* chunks, uint32_t count);
+    CUresult wait_for(const ReservedRange& range, const uint32_t* chunks, uint32_t count);
 
     uint64_t whole_waits() const { return whole_waits_; }
 
@@ -41,8 +41,8 @@ class Uses {
         uint64_t key = 0;    // of the stream; each thread has one of its own under the same handle
         uint32_t state = 0;  // atomic: 0 free, 1 begun, 2 recorded, 3 the event could not be recorded
     };
-    Slot& slot(uint64_t ticket) { return slots_[ticket % kEvents]; }
-    bool may_run(uint64_t ticket) const { return ticket >= floor_ && ticket + kEvents >= next_; }
+    Slot& slot(uint64_t fence) { return slots_[fence % kEvents]; }
+    bool may_run(uint64_t fence) const { return fence >= floor_ && fence + kEvents >= next_; }
 
     bool is_free(Slot& slot) const;
 

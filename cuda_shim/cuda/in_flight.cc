@@ -1,6 +1,6 @@
-#include "cuda_shim/cuda/uses.h"
+#include "cuda_shim/cuda/in_flight.h"
 
-#include "cuda_shim/cuda/current.h"
+#include "cuda_shim/cuda/context_guard.h"
 #include "cuda_shim/cuda/gate.h"
 
 namespace tierd::shim::cuda {
@@ -14,7 +14,7 @@ uint64_t key_of(CUstream stream) {
 }
 }  // namespace
 
-bool Uses::prepare(CUcontext context) {
+bool InFlight::prepare(CUcontext context) {
     context_ = context;
     for (Slot& one : slots_)
         if (TIERD_REAL(cuEventCreate)(&one.event, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS) return false;
@@ -22,44 +22,44 @@ bool Uses::prepare(CUcontext context) {
 }
 
 // Waits for the call that had it last, where that runs.
-bool Uses::is_free(Slot& slot) const {
+bool InFlight::is_free(Slot& slot) const {
     uint32_t state = __atomic_load_n(&slot.state, __ATOMIC_ACQUIRE);
     if (state != kRecorded) return state == kFree;
-    Current current(context_);
+    ContextGuard guard(context_);
     return TIERD_REAL(cuEventSynchronize)(slot.event) == CUDA_SUCCESS;
 }
 
-uint64_t Uses::begin(Window& window, const Reach& reach, CUstream stream) {
+uint64_t InFlight::begin(ReservedRange& range, const AccessSet& access, CUstream stream) {
     Slot& mine = slot(next_);
-    if (reach.everything || !is_free(mine)) {
+    if (access.everything || !is_free(mine)) {
         unseen();
         return 0;
     }
-    uint64_t ticket = next_++;
+    uint64_t fence = next_++;
     mine.stream = stream;
     mine.key = key_of(stream);
     __atomic_store_n(&mine.state, kBegun, __ATOMIC_RELAXED);
-    for (uint32_t i = 0; i < reach.count; i++) {
-        Allocation& allocation = window.allocation(reach.parts[i].allocation);
+    for (uint32_t i = 0; i < access.count; i++) {
+        Allocation& allocation = range.allocation(access.parts[i].allocation);
         // An event on this stream says nothing of the other.
-        if (may_run(allocation.ticket) && slot(allocation.ticket).key != mine.key) allocation.shared = ticket;
-        allocation.ticket = ticket;
+        if (may_run(allocation.fence) && slot(allocation.fence).key != mine.key) allocation.shared = fence;
+        allocation.fence = fence;
     }
-    return ticket;
+    return fence;
 }
 
-void Uses::launched(uint64_t ticket) {
-    Slot& mine = slot(ticket);
+void InFlight::launched(uint64_t fence) {
+    Slot& mine = slot(fence);
     bool recorded = TIERD_REAL(cuEventRecord)(mine.event, mine.stream) == CUDA_SUCCESS;
     __atomic_store_n(&mine.state, recorded ? kRecorded : kFailed, __ATOMIC_RELEASE);
 }
 
-CUresult Uses::wait_for(const Window& window, const uint32_t* chunks, uint32_t count) {
+CUresult InFlight::wait_for(const ReservedRange& range, const uint32_t* chunks, uint32_t count) {
     bool whole = unseen_;
     for (uint32_t i = 0; i < count && !whole; i++) {
-        const Allocation& allocation = window.allocation(window.chunk(chunks[i]).owner);
-        if (!may_run(allocation.ticket)) continue;
-        const Slot& last = slot(allocation.ticket);
+        const Allocation& allocation = range.allocation(range.chunk(chunks[i]).owner);
+        if (!may_run(allocation.fence)) continue;
+        const Slot& last = slot(allocation.fence);
         whole = may_run(allocation.shared) || __atomic_load_n(&last.state, __ATOMIC_ACQUIRE) != kRecorded;
         if (whole) break;
         if (CUresult result = TIERD_REAL(cuEventSynchronize)(last.event); result != CUDA_SUCCESS)
