@@ -67,9 +67,9 @@ bool defer_or_prepare(LaunchScope& scope, const Plan& plan, CUresult* result) {
     uint64_t offset_bytes = 0;
     *result = CUDA_SUCCESS;
     if (!scope.is_open() && !scope.is_captured() && can_defer(plan, &scope.waiting(), &file, &offset_bytes)) {
-        *result = shim().gpu.defer_copy(plan.to, plan.bytes, file, offset_bytes,
-                                        static_cast<const char*>(plan.from), scope.waiting());
-        shim().gpu.update_gate();
+        *result = shim().gpu.defer_copy(
+            {plan.to, plan.bytes, file, offset_bytes, static_cast<const char*>(plan.from)}, scope.waiting());
+        shim().gpu.residency.update_gate();
         return true;
     }
     pin_stored_addresses(scope, plan);
@@ -144,9 +144,10 @@ bool defer_rows(LaunchScope& scope, const CUDA_MEMCPY2D& copy, CUresult* result)
         !shim().sources.find(reinterpret_cast<uint64_t>(whole.from), whole.bytes, &file, &offset_bytes))
         return false;
     for (size_t i = 0; i < rows.count && *result == CUDA_SUCCESS; i++)
-        *result = shim().gpu.defer_copy(rows[i].to, rows[i].bytes, file, offset_bytes + i * rows.from_step,
-                                        static_cast<const char*>(rows[i].from), scope.waiting());
-    shim().gpu.update_gate();
+        *result = shim().gpu.defer_copy({rows[i].to, rows[i].bytes, file, offset_bytes + i * rows.from_step,
+                                         static_cast<const char*>(rows[i].from)},
+                                        scope.waiting());
+    shim().gpu.residency.update_gate();
     return true;
 }
 
@@ -176,11 +177,11 @@ CUresult copy_batch(const Waiter& waiting, CUdeviceptr* to, CUdeviceptr* from, s
     for (size_t i = 0; i < count && defer && result == CUDA_SUCCESS; i++) {
         Plan plan{to[i], reinterpret_cast<const void*>(from[i]), bytes[i]};
         can_defer(plan, nullptr, &file, &offset_bytes);
-        result = shim().gpu.defer_copy(plan.to, plan.bytes, file, offset_bytes,
-                                       static_cast<const char*>(plan.from), waiting);
+        result = shim().gpu.defer_copy(
+            {plan.to, plan.bytes, file, offset_bytes, static_cast<const char*>(plan.from)}, waiting);
     }
     if (defer) {
-        shim().gpu.update_gate();
+        shim().gpu.residency.update_gate();
         return result;
     }
     for (size_t i = 0; i < count && sound; i++) {

@@ -23,8 +23,11 @@ enum class GateState : uint32_t {
     closed,
 };
 
+class Gate;
+
 // One thread's. In static storage of the thread, so that reaching it costs no call.
 struct ThreadMark {
+    Gate* gate = nullptr;  // that lists it
     uint32_t inside = 0;
     uint32_t listed = 0;
     uint64_t calls = 0;  // of the driver that may use elastic memory

@@ -30,8 +30,8 @@ enum class ChunkState : uint8_t {
 enum class ChunkEvent : uint8_t {
     allocate,
     fill,     // the image was copied to the GPU and its hash taken
-    bring,    // GPU memory without a hash: the bytes are the GPU's from now on
-    drop,     // the image was proved or made equal, and the memory returned
+    map,      // GPU memory without a hash: the bytes are the GPU's from now on
+    evict,    // the image was proved or made equal, and the memory returned
     release,  // the engine freed the allocation
 };
 
@@ -43,7 +43,7 @@ constexpr ChunkState next_state(ChunkState from, ChunkEvent event) {
                          D = ChunkState::dirty, X = kRefuse;
     // clang-format off
     constexpr ChunkState kNext[4][5] = {
-        //            allocate fill bring drop release
+        //            allocate fill map  evict release
         /* free   */ { A,      X,   X,    X,   X },
         /* absent */ { X,      C,   D,    X,   F },
         /* clean  */ { X,      X,   X,    A,   F },
@@ -54,7 +54,7 @@ constexpr ChunkState next_state(ChunkState from, ChunkEvent event) {
 }
 static_assert(next_state(ChunkState::free, ChunkEvent::fill) == kRefuse,
               "memory comes only to what is allocated");
-static_assert(next_state(ChunkState::absent, ChunkEvent::drop) == kRefuse, "nothing is dropped twice");
+static_assert(next_state(ChunkState::absent, ChunkEvent::evict) == kRefuse, "nothing is evicted twice");
 
 // `length` bytes at `begin` of the chunk are those at `offset_bytes` of the file.
 struct FileSlice {
