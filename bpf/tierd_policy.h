@@ -182,9 +182,9 @@ TIERD_ASSERT(sizeof(struct tierd_lease) == 80, "layout is ABI: bump TIERD_ABI_VE
 /* What a policy keeps with a lease, by its slot. Written by the policy alone; all zero when it is loaded, and when the slot
  * goes to another process.
  *
- * `priority` decides who has a GPU when not all fit: of those that wait, who is worth most is served first (of equals who has
- * waited longest), and memory is asked back from who is worth least. Nobody is passed over for longer than eight time slices,
- * whatever he is worth, and a lease that works keeps its slice.
+ * `priority` decides who has a GPU when not all fit: of those that wait, the one with the greatest priority is served first (of equals the
+ * one that has waited longest), and memory is reclaimed from the one with the smallest. None is passed over for longer than
+ * eight time slices, and a lease that works keeps its slice.
  */
 struct tierd_lease_mark {
 	__u64 priority;
@@ -206,7 +206,7 @@ struct tierd_call {
 	__u32 extents;       /* all hooks: rows in use are 0 .. extents-1 */
 	__u32 models;        /* all hooks: slots in use are 0 .. models-1 */
 	__u32 tiers;         /* all hooks: numbers in use are 1 .. tiers */
-	__u32 gpus;         /* all hooks: slots in use are 0 .. GPUs-1 */
+	__u32 gpus;         /* all hooks: slots in use are 0 .. gpus-1 */
 	__u32 leases;        /* all hooks: slots in use are 0 .. leases-1 */
 	__u32 model;         /* model_open, model_close, fault, admit */
 	__u32 extent;        /* fault, admit */

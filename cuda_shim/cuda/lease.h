@@ -1,13 +1,13 @@
-// lease.h - how much of the GPU tierd lets this process have, and the thread that hears when others need it.
+// lease.h - how much of the GPU tierd lets this process have, and the thread that receives tierd's updates.
 //
 // Owns:      the lease channel and its thread.
-// Invariant: what is resident never exceeds the lease for longer than it takes to come down; the lease grows only by
-//            tierd's word and shrinks only by ours, so the sum of all leases never exceeds what tierd gives out. Only
+// Invariant: what is resident never exceeds the lease for longer than it takes to evict; the lease grows only by
+//            tierd's grant and shrinks only by our report, so the sum of all leases never exceeds what tierd gives out. Only
 //            what one launch needs at once is asked for beyond what leases may be together.
 //            When tierd goes, the lease stays as it was, and processes yield to each other (Residency::yield). To a
 //            tierd that comes back the process comes without anything.
 // Callers:   start(), wait_for(): the engine's threads with the GPU's lock held; the thread itself takes that lock.
-// Fails:     without tierd there is no lease: start() says false, and nothing is elastic (but for TIERD_GPU_LIMIT).
+// Fails:     without tierd there is no lease: start() returns false, and nothing is elastic (but for TIERD_GPU_LIMIT).
 #pragma once
 
 #include <stdint.h>

@@ -3,7 +3,7 @@
 // Owns:      the slots. Not the rows, not the marks.
 // Invariant: a lease keeps its slot while it lasts; the mark of a slot that goes to another is zeroed first.
 // Callers:   the engine's thread.
-// Fails:     never; what there is no slot for is not shown, and worth 0.
+// Fails:     never; what there is no slot for is not shown, and has priority 0.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ class LeaseTable {
   public:
     void publish(const std::vector<GpuStatus>& gpus, const BpfTables& tables,
                  std::span<tierd_lease_mark> marks);
-    // What the marks say, by the leases' numbers; those worth 0 left out.
+    // The priorities in the marks, by the leases' numbers; those of 0 are left out.
     std::map<uint64_t, uint64_t> priorities(std::span<const tierd_lease_mark> marks) const;
 
     uint32_t gpus() const { return gpus_; }
