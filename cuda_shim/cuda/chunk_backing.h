@@ -1,5 +1,5 @@
-// chunk_backing.h - how chunks get GPU memory and lose it: mapped memory of our own (VmmBacking), or managed memory that
-// the driver moves (ManagedBacking).
+// chunk_backing.h - how chunks get GPU memory and lose it: mapped memory of our own (VmmBacking), or
+// managed memory that the driver moves (ManagedBacking).
 //
 // Owns:      the addresses of the reserved range, and the memory under its chunks.
 // Invariant: the memory of a resident chunk is on the GPU, or will be when the pending fills have ended.

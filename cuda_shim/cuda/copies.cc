@@ -1,4 +1,5 @@
-// copies.cc - host-to-device copies: those of a weight file's bytes are recorded, all others are the driver's. See wrappers.h.
+// copies.cc - host-to-device copies: those of a weight file's bytes are recorded, all others are the driver's. See
+// wrappers.h.
 #include "cuda_shim/cuda/context_guard.h"
 #include "cuda_shim/cuda/shim.h"
 #include "cuda_shim/cuda/wrappers.h"
@@ -17,7 +18,8 @@ struct Plan {
 };
 
 // What engines copy to the GPU may be addresses, for kernels that find their operands through them. Those
-// allocations can be reached by launches whose parameters don't say so. What the stream itself has still to write to the
+// allocations can be reached by launches whose parameters don't say so. What the stream itself has still to write to
+// the
 // source, addresses that come from the GPU and go back there, is not waited for: that would hold up each small copy.
 __attribute__((no_sanitize("thread"))) void pin_stored_addresses(LaunchScope& scope, const Plan& plan) {
     const ReservedRange& range = shim().gpu.range;
@@ -30,7 +32,8 @@ __attribute__((no_sanitize("thread"))) void pin_stored_addresses(LaunchScope& sc
     }
 }
 
-// Whether the source is a buffer that holds what the engine read from a weight file. What the stream has still to do might
+// Whether the source is a buffer that holds what the engine read from a weight file. What the stream has still to do
+// might
 // write to the buffer first, so that is waited for before anybody looks.
 bool is_read(const Plan& plan, const Waiter& waiting, uint32_t* file, uint64_t* offset_bytes) {
     ReadPlace place;
@@ -48,7 +51,8 @@ bool is_read(const Plan& plan, const Waiter& waiting, uint32_t* file, uint64_t* 
     return *file != kNone;
 }
 
-// Whether the copy can be recorded: into an allocation that may be dropped, out of a weight file, not into a graph. With a
+// Whether the copy can be recorded: into an allocation that may be dropped, out of a weight file, not into a graph.
+// With a
 // stream, also out of a buffer that the engine read.
 bool can_defer(const Plan& plan, const Waiter* waiting, uint32_t* file, uint64_t* offset_bytes) {
     const ReservedRange& range = shim().gpu.range;

@@ -1,4 +1,5 @@
-// driver_calls.h - typed calls of the real driver for the code that moves memory. Each is one function of cuda.h, or one
+// driver_calls.h - typed calls of the real driver for the code that moves memory. Each is one function of cuda.h, or
+// one
 // and its undo.
 //
 // Owns:      nothing.

@@ -2,7 +2,8 @@
 //
 // Owns:      the lease channel and its thread.
 // Invariant: what is resident never exceeds the lease for longer than it takes to evict; the lease grows only by
-//            tierd's grant and shrinks only by our report, so the sum of all leases never exceeds what tierd gives out. Only
+//            tierd's grant and shrinks only by our report, so the sum of all leases never exceeds what tierd gives out.
+//            Only
 //            what one launch needs at once is asked for beyond what leases may be together.
 //            When tierd goes, the lease stays as it was, and processes yield to each other (Residency::yield). To a
 //            tierd that comes back the process comes without anything.

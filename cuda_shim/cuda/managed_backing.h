@@ -1,12 +1,15 @@
 // managed_backing.h - chunks of managed memory (TIERD_CUDA=uvm): the driver moves them, and the shim decides when.
 //
-// The range is one managed allocation, never larger than what was free on the GPU when it was made. A chunk's file slices
-// are written into it on the host, once; then it is prefetched to the GPU, and evicted by a prefetch to the host. So its
+// The range is one managed allocation, never larger than what was free on the GPU when it was made. A chunk's file
+// slices
+// are written into it on the host, once; then it is prefetched to the GPU, and evicted by a prefetch to the host. So
+// its
 // bytes are always the driver's to keep: there is no hash and no pinned copy. A chunk of weights alone is advised
 // read-mostly, so that its copy on the host stays good and its eviction needs no transfer.
 //
 // Owns:      the managed allocation.
-// Invariant: the allocation is smaller than what the GPU had free. A resident chunk was prefetched, and launches wait for
+// Invariant: the allocation is smaller than what the GPU had free. A resident chunk was prefetched, and launches wait
+//            for
 //            that.
 // Callers:   as in chunk_backing.h.
 // Fails:     reserve(): where the driver lacks concurrent access or CUDA 12.2's functions, with a line in the log.

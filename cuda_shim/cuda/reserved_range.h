@@ -1,4 +1,5 @@
-// reserved_range.h - which chunks of a GPU's address range are allocated, what they hold, and where that can be had again.
+// reserved_range.h - which chunks of a GPU's address range are allocated, what they hold, and where that can be had
+// again.
 //
 // The reserved range is one range of device addresses that nothing else uses, cut into chunks of 2 MiB
 // (tests: less). An allocation is a row of
@@ -96,7 +97,8 @@ class ReservedRange {
     static constexpr uint32_t kMaxAllocations = 65536;
     static constexpr uint32_t kMaxSlices = 1u << 22;
 
-    // Takes the tables' memory for a window of `chunks` at `base`. False when there is none. The size of a chunk is a power
+    // Takes the tables' memory for a window of `chunks` at `base`. False when there is none. The size of a chunk is a
+    // power
     // of two.
     bool prepare(uint64_t base, uint32_t chunks, uint64_t chunk_bytes = kChunkBytes);
     void discard();  // gives it back

@@ -1,7 +1,8 @@
 // residency.h - which chunks are in the GPU's memory: made resident for launches, read ahead, evicted for others.
 //
 // Owns:      nothing; it decides over the range, the history and the backing.
-// Invariant: no more chunks are resident than the lease allows, but while it shrinks. A chunk is evicted only after every
+// Invariant: no more chunks are resident than the lease allows, but while it shrinks. A chunk is evicted only after
+//            every
 //            launch that could use it has ended. A launch waits (on its stream) for all fills before it.
 // Callers:   any thread, with the GPU's lock held; no thread of ours is inside the gate.
 // Fails:     as CUDA would: CUDA_ERROR_OUT_OF_MEMORY where the memory can't be had, the driver's own error elsewhere.

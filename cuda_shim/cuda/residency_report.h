@@ -1,4 +1,5 @@
-// residency_report.h - sends tierd the bytes of weight files that are in the GPU's memory, for display. Nothing is decided by it.
+// residency_report.h - sends tierd the bytes of weight files that are in the GPU's memory, for display.
+// Nothing is decided by it.
 //
 // Callers:   the lease's thread, with the GPU's lock held.
 #pragma once

@@ -1,13 +1,17 @@
-// shim.h - the one struct of the CUDA half, and its configuration. Like the host half, a preloaded library has nowhere to
+// shim.h - the one struct of the CUDA half, and its configuration. Like the host half, a preloaded library has nowhere
+// to
 // pass its state.
 //
 // Owns:      everything of the CUDA half.
-// Invariant: lock order: the GPU's lock (`lock`), then the host half's request lock, then its table lock; the gate's list
-//            lock last. The GPU's lock may be held while the driver works and while weights are read: only launches that
+// Invariant: lock order: the GPU's lock (`lock`), then the host half's request lock, then its table lock; the gate's
+//            list
+//            lock last. The GPU's lock may be held while the driver works and while weights are read: only launches
+//            that
 //            find something absent, and whoever takes memory away, wait for it. Launches that find everything
 //            resident never take it.
 // Callers:   any thread. is_enabled() may be called before any constructor.
-// Fails:     what goes wrong while the GPU is set up leaves the process without elastic memory, with one line in the log.
+// Fails:     what goes wrong while the GPU is set up leaves the process without elastic memory, with one line in the
+//            log.
 #pragma once
 
 #include <stdint.h>

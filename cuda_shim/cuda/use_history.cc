@@ -26,8 +26,8 @@ void UseHistory::record_eviction(Allocation& allocation) {
 }
 
 // Engines sweep their weights in a cycle, where the least recently used is what comes next. So the victim is the
-// allocation that is expected to be used last, by the time between its last two uses; one that is overdue is no longer in
-// use.
+// allocation that is expected to be used last, by the time between its last two uses; one that is overdue
+// is no longer in use.
 uint64_t UseHistory::calls_until_use(const Allocation& allocation) const {
     uint64_t age = calls_ - allocation.used_at;
     if (allocation.period == 0) return UINT64_MAX / 2 + age;

@@ -1,4 +1,5 @@
-// verifier.h - proves that a chunk was not written to since it was filled: its keyed hash, taken by the GPU, is the same.
+// verifier.h - proves that a chunk was not written to since it was filled: its keyed hash, taken by the GPU, is the
+// same.
 //
 // Owns:      the hash kernel, its key, and the hashes of each chunk. They end with the context.
 // Invariant: a chunk counts as equal only when all of it was hashed behind its fill and again now.

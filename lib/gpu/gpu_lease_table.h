@@ -1,17 +1,21 @@
 // gpu_lease_table.h - who may have how much of one GPU's memory, and who is asked to give some back. Arithmetic only.
 //
 // Processes that want more than is free wait in a queue, in the order of their priority (set by a policy) and then of
-// their arrival. None is passed over for longer than eight slices. The first one is served before all others: what it lacks
-// is reclaimed from leases whose processes wait themselves, then from those of the lowest priority, then from those that
+// their arrival. None is passed over for longer than eight slices. The first one is served before all others: what it
+// lacks
+// is reclaimed from leases whose processes wait themselves, then from those of the lowest priority, then from those
+// that
 // grew first. A lease is not reclaimed before it has lasted a slice, unless its process idles, which only that process
 // knows: a reclaim names both. So two processes that don't fit together take turns of a slice, and don't thrash.
 //
-// One launch may need more than the capacity: an engine with all its weights in one buffer would have run without us, so
+// One launch may need more than the capacity: an engine with all its weights in one buffer would have run without us,
+// so
 // it is not refused. When all others are down to what they have pinned, its lease is overcommitted, up to the
 // GPU's own memory; it is reclaimed for the next process that waits.
 //
 // Owns:      the leases of one GPU. Not the sockets they belong to, not the memory.
-// Invariant: the sum of all leases never exceeds the capacity, but while one is overcommitted; then the others have what they
+// Invariant: the sum of all leases never exceeds the capacity, but while one is overcommitted; then the others have
+//            what they
 //            pinned and no more, and the sum never exceeds the GPU's memory. A lease grows only by a Grant, in the
 //            queue's order, and shrinks only when its process reports that or ends.
 // Callers:   the arbitrator's thread.
