@@ -219,7 +219,7 @@ def main():
             print(trouble, file=sys.stderr)
             return 1
     facts = {"commit": machine.commit(), "machine": machine.describe(build), "versions": versions}
-    rows.publish("cuda", facts, results, options.out, machine.RESULTS if options.record else None, "Devices", ", on the simulated GPU")
+    rows.publish("cuda", facts, results, options.out, machine.RESULTS if options.record else None, "GPUs", ", on the simulated GPU")
     return 0
 
 

@@ -30,10 +30,10 @@ TIERD_HOOK(contend)
 
 	tierd_for_lease (i) {
 		const struct tierd_lease *lease = tierd_lease(i);
-		struct tierd_lease_ctx *ctx = tierd_lease_ctx(i);
+		struct tierd_lease_ctx *mark = tierd_lease_ctx(i);
 
-		if (lease && ctx)
-			ctx->priority = is(first, lease) ? 2 : is(last, lease) ? 0 : 1;
+		if (lease && mark)
+			mark->priority = is(first, lease) ? 2 : is(last, lease) ? 0 : 1;
 	}
 	return 0;
 }

@@ -1,4 +1,4 @@
-#include "cuda_shim/cuda/access.h"
+#include "cuda_shim/cuda/access_set.h"
 
 #include <string.h>
 
@@ -76,7 +76,8 @@ class Described {
 
 }  // namespace
 
-void AccessSet::add_parameters(const ReservedRange& range, CUfunction function, void** parameters, void** extra) {
+void AccessSet::add_parameters(const ReservedRange& range, CUfunction function, void** parameters,
+                               void** extra) {
     if (parameters == nullptr) {
         const void* buffer = nullptr;
         const size_t* length = nullptr;

@@ -1,4 +1,5 @@
-// context_guard.h - the GPU's context on the calling thread while we talk to the driver, and the engine's own afterwards.
+// context_guard.h - the GPU's context on the calling thread while we talk to the driver, and the engine's own
+// afterwards.
 //
 // Callers:   any thread, with the GPU's lock held.
 #pragma once

@@ -91,7 +91,7 @@ CUresult cuCtxEnablePeerAccess(TIERD_CALL(cuCtxEnablePeerAccess), CUcontext peer
     LockGuard guard(shim().lock);
     if (!shim().gpu.is_set_up() || shim().gpu.context() != peer) return result;
     CUresult opened = shim().gpu.open_to(device);
-    shim().gpu.update_gate();
+    shim().gpu.residency.update_gate();
     return opened;
 }
 

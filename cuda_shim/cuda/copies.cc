@@ -1,4 +1,5 @@
-// copies.cc - host-to-device copies: those of a weight file's bytes are recorded, all others are the driver's. See wrappers.h.
+// copies.cc - host-to-device copies: those of a weight file's bytes are recorded, all others are the driver's. See
+// wrappers.h.
 #include "cuda_shim/cuda/context_guard.h"
 #include "cuda_shim/cuda/shim.h"
 #include "cuda_shim/cuda/wrappers.h"
@@ -17,7 +18,8 @@ struct Plan {
 };
 
 // What engines copy to the GPU may be addresses, for kernels that find their operands through them. Those
-// allocations can be reached by launches whose parameters don't say so. What the stream itself has still to write to the
+// allocations can be reached by launches whose parameters don't say so. What the stream itself has still to write to
+// the
 // source, addresses that come from the GPU and go back there, is not waited for: that would hold up each small copy.
 __attribute__((no_sanitize("thread"))) void pin_stored_addresses(LaunchScope& scope, const Plan& plan) {
     const ReservedRange& range = shim().gpu.range;
@@ -30,7 +32,8 @@ __attribute__((no_sanitize("thread"))) void pin_stored_addresses(LaunchScope& sc
     }
 }
 
-// Whether the source is a buffer that holds what the engine read from a weight file. What the stream has still to do might
+// Whether the source is a buffer that holds what the engine read from a weight file. What the stream has still to do
+// might
 // write to the buffer first, so that is waited for before anybody looks.
 bool is_read(const Plan& plan, const Waiter& waiting, uint32_t* file, uint64_t* offset_bytes) {
     ReadPlace place;
@@ -48,7 +51,8 @@ bool is_read(const Plan& plan, const Waiter& waiting, uint32_t* file, uint64_t* 
     return *file != kNone;
 }
 
-// Whether the copy can be recorded: into an allocation that may be dropped, out of a weight file, not into a graph. With a
+// Whether the copy can be recorded: into an allocation that may be dropped, out of a weight file, not into a graph.
+// With a
 // stream, also out of a buffer that the engine read.
 bool can_defer(const Plan& plan, const Waiter* waiting, uint32_t* file, uint64_t* offset_bytes) {
     const ReservedRange& range = shim().gpu.range;
@@ -66,11 +70,10 @@ bool defer_or_prepare(LaunchScope& scope, const Plan& plan, CUresult* result) {
     uint32_t file = 0;
     uint64_t offset_bytes = 0;
     *result = CUDA_SUCCESS;
-    if (!scope.is_open() && !scope.is_captured() &&
-        can_defer(plan, &scope.waiting(), &file, &offset_bytes)) {
-        *result = shim().gpu.defer_copy(plan.to, plan.bytes, file, offset_bytes,
-                                         static_cast<const char*>(plan.from), scope.waiting());
-        shim().gpu.update_gate();
+    if (!scope.is_open() && !scope.is_captured() && can_defer(plan, &scope.waiting(), &file, &offset_bytes)) {
+        *result = shim().gpu.defer_copy(
+            {plan.to, plan.bytes, file, offset_bytes, static_cast<const char*>(plan.from)}, scope.waiting());
+        shim().gpu.residency.update_gate();
         return true;
     }
     pin_stored_addresses(scope, plan);
@@ -145,9 +148,10 @@ bool defer_rows(LaunchScope& scope, const CUDA_MEMCPY2D& copy, CUresult* result)
         !shim().sources.find(reinterpret_cast<uint64_t>(whole.from), whole.bytes, &file, &offset_bytes))
         return false;
     for (size_t i = 0; i < rows.count && *result == CUDA_SUCCESS; i++)
-        *result = shim().gpu.defer_copy(rows[i].to, rows[i].bytes, file, offset_bytes + i * rows.from_step,
-                                         static_cast<const char*>(rows[i].from), scope.waiting());
-    shim().gpu.update_gate();
+        *result = shim().gpu.defer_copy({rows[i].to, rows[i].bytes, file, offset_bytes + i * rows.from_step,
+                                         static_cast<const char*>(rows[i].from)},
+                                        scope.waiting());
+    shim().gpu.residency.update_gate();
     return true;
 }
 
@@ -177,11 +181,11 @@ CUresult copy_batch(const Waiter& waiting, CUdeviceptr* to, CUdeviceptr* from, s
     for (size_t i = 0; i < count && defer && result == CUDA_SUCCESS; i++) {
         Plan plan{to[i], reinterpret_cast<const void*>(from[i]), bytes[i]};
         can_defer(plan, nullptr, &file, &offset_bytes);
-        result = shim().gpu.defer_copy(plan.to, plan.bytes, file, offset_bytes,
-                                        static_cast<const char*>(plan.from), waiting);
+        result = shim().gpu.defer_copy(
+            {plan.to, plan.bytes, file, offset_bytes, static_cast<const char*>(plan.from)}, waiting);
     }
     if (defer) {
-        shim().gpu.update_gate();
+        shim().gpu.residency.update_gate();
         return result;
     }
     for (size_t i = 0; i < count && sound; i++) {
@@ -206,8 +210,7 @@ CUresult cuMemcpyHtoDAsync_v2(TIERD_CALL(cuMemcpyHtoDAsync_v2), CUdeviceptr to, 
                               size_t bytes, CUstream stream) {
     LaunchScope scope(stream_of(stream, call.per_thread));
     CUresult result = CUDA_SUCCESS;
-    return defer_or_prepare(scope, {to, from, bytes}, &result) ? result
-                                                                 : call.real(to, from, bytes, stream);
+    return defer_or_prepare(scope, {to, from, bytes}, &result) ? result : call.real(to, from, bytes, stream);
 }
 
 CUresult cuMemcpy(TIERD_CALL(cuMemcpy), CUdeviceptr to, CUdeviceptr from, size_t bytes) {
@@ -221,7 +224,7 @@ CUresult cuMemcpyAsync(TIERD_CALL(cuMemcpyAsync), CUdeviceptr to, CUdeviceptr fr
     LaunchScope scope(stream_of(stream, call.per_thread));
     CUresult result = CUDA_SUCCESS;
     return defer_or_prepare_unified(scope, to, from, bytes, &result) ? result
-                                                                       : call.real(to, from, bytes, stream);
+                                                                     : call.real(to, from, bytes, stream);
 }
 
 CUresult cuMemcpy2D_v2(TIERD_CALL(cuMemcpy2D_v2), const CUDA_MEMCPY2D* copy) {

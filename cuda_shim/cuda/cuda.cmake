@@ -28,8 +28,8 @@ add_custom_command(
   DEPENDS ${here}/generate.py ${here}/entries.txt ${PROJECT_SOURCE_DIR}/cuda_shim/host/exports.map
     ${TIERD_CUDA_INCLUDE}/cuda.h
   COMMENT "Generating the table of CUDA functions" VERBATIM)
-set(names access_set ahead contexts copies eviction gate gpu graphs in_flight launch_scope launches lease lookup memory places queries
-  reads reserved_range residency shim source uvm)
+set(names access_set ahead chunk_store contexts copies gate gpu graphs in_flight launch_scope launches lease lookup managed_backing
+  memory queries reads reserved_range residency residency_report shim source use_history verifier vmm_backing)
 list(TRANSFORM names PREPEND cuda/ OUTPUT_VARIABLE TIERD_CUDA_SOURCES)
 list(TRANSFORM TIERD_CUDA_SOURCES APPEND .cc)
 set(TIERD_CUDA_GENERATED ${generated})

@@ -1,8 +1,10 @@
 // driver.h - the real driver's functions, by the names that cuda.h gives them.
 //
 // Owns:      the table of their addresses.
-// Invariant: the table is filled once, when the first of our functions is called or looked for and libcuda.so.1 is in the
-//            process, and never changes but for what cuGetProcAddress itself says. Before that nothing here costs anything.
+// Invariant: the table is filled once, when the first of our functions is called or looked for and libcuda.so.1 is in
+//            the
+//            process, and never changes but for what cuGetProcAddress itself says. Before that nothing here costs
+//            anything.
 // Callers:   any thread. Nothing here takes another lock.
 // Fails:     null for what the driver does not have.
 #pragma once

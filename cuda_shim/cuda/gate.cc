@@ -4,8 +4,6 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include "cuda_shim/cuda/shim.h"
-
 namespace tierd::shim::cuda {
 
 constinit thread_local ThreadMark this_mark;
@@ -27,7 +25,8 @@ void Gate::drain() {
 }
 
 void Gate::at_thread_end(void* mark) {
-    shim().gate.forget_thread(static_cast<ThreadMark*>(mark));
+    auto* ended = static_cast<ThreadMark*>(mark);
+    ended->gate->forget_thread(ended);
 }
 
 void Gate::forget_thread(ThreadMark* mark) {
@@ -56,6 +55,7 @@ void Gate::list_this_thread() {
     }
     if (has_key_ != 0 && count_ < kMaxThreads && ::pthread_setspecific(key_, &this_mark) == 0) {
         threads_[count_++] = &this_mark;
+        this_mark.gate = this;
         this_mark.listed = 1;
     }
     list_lock_.unlock();

@@ -1,7 +1,10 @@
-// gate.h - whether a launch may go on without a look at the tables: one word, and how it is closed under running threads.
+// gate.h - whether a launch may go on without a look at the tables: one word, and how it is closed under running
+// threads.
 //
-// A thread that launches says so in a word of its own (`inside`), then reads the gate. Whoever wants to take memory away
-// closes the gate, makes every processor see that (membarrier), and waits until no thread is inside: from then on whoever
+// A thread that launches says so in a word of its own (`inside`), then reads the gate. Whoever wants to take memory
+// away
+// closes the gate, makes every processor see that (membarrier), and waits until no thread is inside: from then on
+// whoever
 // launches comes to the GPU's lock first. So the way through the open gate has one atomic load and no other costs.
 //
 // Owns:      the gate's word and the list of the threads' words.
@@ -23,8 +26,11 @@ enum class GateState : uint32_t {
     closed,
 };
 
+class Gate;
+
 // One thread's. In static storage of the thread, so that reaching it costs no call.
 struct ThreadMark {
+    Gate* gate = nullptr;  // that lists it
     uint32_t inside = 0;
     uint32_t listed = 0;
     uint64_t calls = 0;  // of the driver that may use elastic memory
@@ -71,7 +77,8 @@ class Gate {
     void reset_in_child();
 
   private:
-    // The store comes before the look at the gate. The kernel's membarrier in drain() sees to that; without it both sides pay.
+    // The store comes before the look at the gate. The kernel's membarrier in drain() sees to that; without it both
+    // sides pay.
     void set_inside() {
         if (__builtin_expect(__atomic_load_n(&barriers_in_kernel_, __ATOMIC_RELAXED) != 0, 1)) {
             __atomic_store_n(&this_mark.inside, 1u, __ATOMIC_RELAXED);

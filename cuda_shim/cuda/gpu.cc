@@ -1,10 +1,8 @@
 #include "cuda_shim/cuda/gpu.h"
 
-#include <string.h>
+#include <new>
 
 #include "cuda_shim/cuda/context_guard.h"
-#include "cuda_shim/cuda/shim.h"
-#include "cuda_shim/host/log.h"
 
 namespace tierd::shim::cuda {
 
@@ -39,216 +37,124 @@ bool Gpu::has_functions() const {
     return true;
 }
 
-bool Gpu::is_current() const {
-    CUcontext current = nullptr;
-    return TIERD_REAL(cuCtxGetCurrent)(&current) == CUDA_SUCCESS && current == context_;
-}
-
 bool Gpu::set_up() {
-    CUcontext current = nullptr;
-    if (!has_functions() || TIERD_REAL(cuCtxGetCurrent)(&current) != CUDA_SUCCESS || current == nullptr)
-        return false;
-    if (TIERD_REAL(cuCtxGetDevice)(&device_) != CUDA_SUCCESS) return false;
+    CUcontext current = has_functions() ? driver::current_context() : nullptr;
+    if (current == nullptr || !driver::ok(TIERD_REAL(cuCtxGetDevice)(&device_))) return false;
     size_t total = 0;
-    if (TIERD_REAL(cuDeviceTotalMem_v2)(&total, device_) != CUDA_SUCCESS) return false;
+    if (!driver::ok(TIERD_REAL(cuDeviceTotalMem_v2)(&total, device_))) return false;
     total_bytes_ = total;
     if (auto* uuid = TIERD_REAL(cuDeviceGetUuid)) uuid(&uuid_, device_);
-    memory_kind_ = {};
-    memory_kind_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-    memory_kind_.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device_}};
     context_ = current;
-    if (reserve_window() && make_streams()) {
-        if (managed_ == 0 && !make_hash())
-            log_info() << "no hash kernel on this GPU: memory is always saved before it is taken";
+    backing_ = config_.mode == Mode::uvm ? static_cast<ChunkBacking*>(&managed_) : &vmm_;
+    residency.prepare(context_, backing_);
+    if (backing_->reserve(device_, total_bytes_, config_.chunk_bytes) && streams_.prepare() &&
+        in_flight.prepare(context_) && backing_->prepare())
         return true;
-    }
     tear_down();
     return false;
 }
 
-// Twice the GPU's memory of addresses: what is allocated at once never exceeds the GPU, the rest is for its holes.
-bool Gpu::reserve_window() {
-    if (shim().config.mode == Mode::uvm) return reserve_managed();
-    size_t granularity = 0;
-    uint64_t chunk_bytes = shim().config.chunk_bytes;
-    if (TIERD_REAL(cuMemGetAllocationGranularity)(&granularity, &memory_kind_,
-                                                  CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS ||
-        granularity == 0 || chunk_bytes % granularity != 0)
-        return false;
-    uint32_t chunks = static_cast<uint32_t>(2 * total_bytes_ / chunk_bytes);
-    CUdeviceptr base = 0;
-    if (TIERD_REAL(cuMemAddressReserve)(&base, chunks * chunk_bytes, chunk_bytes, 0, 0) != CUDA_SUCCESS)
-        return false;
-    if (range.prepare(base, chunks, chunk_bytes)) return true;
-    TIERD_REAL(cuMemAddressFree)(base, chunks * chunk_bytes);
-    return false;
-}
-
-bool Gpu::make_streams() {
-    if (TIERD_REAL(cuStreamCreate)(&fills_, CU_STREAM_NON_BLOCKING) != CUDA_SUCCESS ||
-        TIERD_REAL(cuStreamCreate)(&hashes_, CU_STREAM_NON_BLOCKING) != CUDA_SUCCESS ||
-        TIERD_REAL(cuEventCreate)(&filled_, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS ||
-        !in_flight.prepare(context_))
-        return false;
-    for (Stage& stage : stages_) {
-        void* buffer = nullptr;
-        if (TIERD_REAL(cuMemHostAlloc)(&buffer, range.chunk_bytes(), CU_MEMHOSTALLOC_PORTABLE) !=
-                CUDA_SUCCESS ||
-            TIERD_REAL(cuEventCreate)(&stage.copied, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS)
-            return false;
-        stage.buffer = static_cast<char*>(buffer);
-    }
-    return true;
-}
-
-bool Gpu::make_hash() {
-    uint32_t chunks = range.chunk_count();
-    CUmodule module = nullptr;
-    void* seen = nullptr;
-    if (TIERD_REAL(cuModuleLoadData) == nullptr || TIERD_REAL(cuModuleGetFunction) == nullptr ||
-        TIERD_REAL(cuLaunchKernel) == nullptr || TIERD_REAL(cuMemAlloc_v2) == nullptr ||
-        TIERD_REAL(cuMemsetD8Async) == nullptr)
-        return false;
-    if (sys::call(SYS_getrandom, &key_, sizeof key_, 0) != sizeof key_) return false;
-    if (TIERD_REAL(cuModuleLoadData)(&module, tierd_hash_ptx) != CUDA_SUCCESS ||
-        TIERD_REAL(cuMemAlloc_v2)(&sums_, chunks * sizeof(Hash)) != CUDA_SUCCESS ||
-        TIERD_REAL(cuMemAlloc_v2)(&proofs_, chunks * sizeof(Hash)) != CUDA_SUCCESS ||
-        TIERD_REAL(cuMemHostAlloc)(&seen, 2 * chunks * sizeof(Hash), CU_MEMHOSTALLOC_PORTABLE) !=
-            CUDA_SUCCESS)
-        return false;
-    seen_sums_ = static_cast<Hash*>(seen);
-    seen_proofs_ = seen_sums_ + chunks;
-    if (TIERD_REAL(cuModuleGetFunction)(&hash_, module, kHashKernel) == CUDA_SUCCESS) return true;
-    hash_ = nullptr;
-    return false;
-}
-
-// Without tierd nobody says what others would give back: then it may be all that they have.
-uint64_t Gpu::room_bytes(uint64_t enough_bytes) {
+// Without tierd, what others have may be all theirs to keep: then the limit is the answer.
+uint64_t Gpu::available_bytes(uint64_t enough_bytes) {
     size_t free_bytes = 0, total = 0;
-    auto* ask = TIERD_REAL(cuMemGetInfo_v2);
-    if (managed_ != 0 || shim().lease.is_lost() || ask == nullptr) return limit_bytes();
+    if (backing_->is_reserved() || lease_.is_lost() || TIERD_REAL(cuMemGetInfo_v2) == nullptr)
+        return limit_bytes();
     ContextGuard guard(context_);
-    if (ask(&free_bytes, &total) != CUDA_SUCCESS) return total_bytes_;
-    uint64_t room = free_bytes + range.bytes_of(range.resident_chunks());
-    if (room < enough_bytes) room += shim().lease.others_bytes();
-    return room < total_bytes_ ? room : total_bytes_;
+    if (!driver::memory_info(&free_bytes, &total)) return total_bytes_;
+    uint64_t available = free_bytes + range.bytes_of(range.resident_chunks());
+    if (available < enough_bytes) available += lease_.others_bytes();
+    return available < total_bytes_ ? available : total_bytes_;
 }
 
-// As CUDA, an allocation is refused when no launch could ever have it: the GPU is full of what nobody can take away.
+// As in CUDA, an allocation is refused when no launch could ever have it.
 bool Gpu::has_room(uint64_t chunks) {
     uint64_t wanted = range.bytes_of(range.allocated_chunks() + chunks);
-    uint64_t own = shim().config.limit_bytes;
+    uint64_t own = config_.limit_bytes;
     if (wanted > limit_bytes() || (own != 0 && range.bytes_of(chunks) > own)) return false;
-    return wanted <= room_bytes(wanted);
+    return wanted <= available_bytes(wanted);
 }
 
 CUresult Gpu::allocate(uint64_t bytes, CUdeviceptr* address) {
-    uint64_t chunks = range.chunks_for(bytes);
-    if (!has_room(chunks)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!has_room(range.chunks_for(bytes))) return CUDA_ERROR_OUT_OF_MEMORY;
     uint32_t allocation = range.allocate(bytes);
     if (allocation == kNone) return CUDA_ERROR_OUT_OF_MEMORY;
     *address = range.address_of(range.allocation(allocation).first);
-    update_gate();
+    residency.update_gate();
     return CUDA_SUCCESS;
 }
 
 CUresult Gpu::free_allocation(uint32_t row) {
     ContextGuard guard(context_);
-    CUresult ended = TIERD_REAL(cuCtxSynchronize)();
+    CUresult ended = driver::synchronize_context();
     const Allocation allocation = range.allocation(row);
     for (uint32_t i = allocation.first; i < allocation.first + allocation.chunks; i++) {
-        if (range.chunk(i).resident()) return_memory(i);
-        if (range.chunk(i).saved != 0) give_saved(range.chunk(i).saved);
+        if (range.chunk(i).resident()) backing_->unmap(i);
+        backing_->discard_image(i);
     }
     counters.chunks_freed += allocation.chunks;
     range.release(row);
-    update_gate();
+    residency.update_gate();
     return ended;
 }
 
 void Gpu::tear_down() {
     ContextGuard guard(context_);
-    TIERD_REAL(cuCtxSynchronize)();
-    if (managed_ != 0) free_managed();
+    driver::synchronize_context();
+    backing_->end_context();
     abandon();
 }
 
 // The memory of chunks is the device's; streams, events, modules and pinned memory went with the context.
 void Gpu::abandon() {
-    shim().gate.close();
-    shim().gate.drain();
-    uint32_t chunks = range.chunk_count();
-    managed_freed_ = managed_ != 0;  // at the latest with the context
-    if (range.base() != 0) {
-        for (uint32_t i = 0; i < chunks; i++)
-            if (range.chunk(i).resident()) return_memory(i);
-        if (managed_ == 0) TIERD_REAL(cuMemAddressFree)(range.base(), range.bytes_of(chunks));
-        range.discard();
-    }
-    GpuCounters kept = counters;
-    *this = Gpu{};
+    gate_.close();
+    gate_.drain();
+    if (backing_ != nullptr) backing_->abandon();
+    range.discard();
+    reset();
+}
+
+void Gpu::reset() {
+    const GpuCounters kept = counters;
+    new (this) Gpu(config_, lease_, gate_, sources_);
     counters = kept;
 }
 
 CUresult Gpu::open_to(CUdevice device) {
-    AccessSet access;
-    access.everything = true;
-    CUmemAccessDesc access{{CU_MEM_LOCATION_TYPE_DEVICE, {device}}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
-    CUresult result = pin(access, Waiter{});
-    for (uint32_t row = 0; row < range.allocation_rows() && result == CUDA_SUCCESS && managed_ == 0; row++) {
-        const Allocation& allocation = range.allocation(row);
-        for (uint32_t i = allocation.first; i < allocation.first + allocation.chunks; i++)
-            result = TIERD_REAL(cuMemSetAccess)(range.address_of(i), range.chunk_bytes(), &access, 1);
-    }
-    return result;
+    AccessSet all;
+    all.everything = true;
+    CUresult result = residency.pin(all, Waiter{});
+    return driver::ok(result) ? backing_->open_to(device) : result;
 }
 
-uint32_t Gpu::pinned_chunks() const {
-    uint32_t pinned = 0;
-    for (uint32_t i = 0; i < range.allocation_rows(); i++) {
-        const Allocation& row = range.allocation(i);
-        if (row.bytes != 0 && row.pinned) pinned += row.chunks - row.absent;
-    }
-    return pinned;
-}
-
-void Gpu::update_gate() {
-    Gate& gate = shim().gate;
-    if (fills_pending_ && TIERD_REAL(cuEventQuery)(filled_) == CUDA_SUCCESS) fills_pending_ = false;
-    if (range.absent_chunks() != 0 || fills_pending_) return gate.close();
-    in_flight.unseen();  // what goes through it
-    gate.open();
-}
-
-CUresult Gpu::defer_copy(uint64_t address, uint64_t length, uint32_t file, uint64_t offset_bytes,
-                          const char* source, const Waiter& waiting) {
+CUresult Gpu::defer_copy(const FileCopy& copy, const Waiter& waiting) {
     ContextGuard guard(context_);
     const uint64_t chunk_bytes = range.chunk_bytes();
-    for (uint64_t done = 0; done < length;) {
-        uint32_t chunk = range.chunk_at(address + done);
-        uint64_t begin = address + done - range.address_of(chunk);
-        uint64_t part = chunk_bytes - begin < length - done ? chunk_bytes - begin : length - done;
-        bool recorded = range.chunk(chunk).state == ChunkState::absent &&
-                        range.record(chunk, static_cast<uint32_t>(begin), static_cast<uint32_t>(part), file,
-                                      offset_bytes + done);
-        if (recorded) {
+    for (uint64_t done = 0; done < copy.length_bytes;) {
+        uint32_t chunk = range.chunk_at(copy.to + done);
+        uint64_t begin = copy.to + done - range.address_of(chunk), left = copy.length_bytes - done;
+        uint64_t part = chunk_bytes - begin < left ? chunk_bytes - begin : left;
+        FileCopy part_copy{copy.to + done, part, copy.file, copy.offset_bytes + done, copy.source + done};
+        if (range.chunk(chunk).state == ChunkState::absent &&
+            range.record(chunk, static_cast<uint32_t>(begin), static_cast<uint32_t>(part), part_copy.file,
+                         part_copy.offset_bytes))
             counters.bytes_deferred += part;
-        } else {
-            AccessSet access;
-            access.add(range.chunk(chunk).owner, chunk, chunk + 1);
-            if (CUresult result = bring(access, waiting); result != CUDA_SUCCESS) return result;
-            uint64_t fence = in_flight.begin(range, access, waiting.stream);
-            CUresult result =
-                waiting.has_stream
-                    ? TIERD_REAL(cuMemcpyHtoDAsync_v2)(address + done, source + done, part, waiting.stream)
-                    : TIERD_REAL(cuMemcpyHtoD_v2)(address + done, source + done, part);
-            if (fence != 0) in_flight.launched(fence);
-            if (result != CUDA_SUCCESS) return result;
-        }
+        else if (CUresult result = copy_now(part_copy, chunk, waiting); !driver::ok(result))
+            return result;
         done += part;
     }
     return CUDA_SUCCESS;
+}
+
+CUresult Gpu::copy_now(const FileCopy& copy, uint32_t chunk, const Waiter& waiting) {
+    AccessSet access;
+    access.add(range.chunk(chunk).owner, chunk, chunk + 1);
+    if (CUresult result = residency.make_resident(access, waiting); !driver::ok(result)) return result;
+    uint64_t fence = in_flight.begin(range, access, waiting.stream);
+    CUresult result = waiting.has_stream
+                          ? driver::copy_to_device(copy.to, copy.source, copy.length_bytes, waiting.stream)
+                          : TIERD_REAL(cuMemcpyHtoD_v2)(copy.to, copy.source, copy.length_bytes);
+    if (fence != 0) in_flight.launched(fence);
+    return result;
 }
 
 }  // namespace tierd::shim::cuda

@@ -2,11 +2,12 @@
 //
 // Owns:      one row for each executable graph that was seen: the addresses that its nodes name.
 // Invariant: a graph without a row, or with nodes that tell nothing, reaches everything.
-// Callers:   learn_graph(), forget_graph(): the engine's threads, without our locks; GraphTable: with the GPU's lock held.
+// Callers:   learn_graph(), forget_graph(): the engine's threads, without our locks; GraphTable: with the GPU's lock
+//            held.
 // Fails:     a full table makes graphs reach everything.
 #pragma once
 
-#include "cuda_shim/cuda/access.h"
+#include "cuda_shim/cuda/access_set.h"
 
 namespace tierd::shim::cuda {
 

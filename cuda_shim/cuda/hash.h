@@ -1,4 +1,5 @@
-// hash.h - the keyed hash by which a chunk is proved unwritten: 128 bits, a sum over the chunk's 64-bit words of a function of
+// hash.h - the keyed hash by which a chunk is proved unwritten: 128 bits, a sum over the chunk's 64-bit words of a
+// function of
 // the key, the word's place and its value. A sum has no order, so thousands of threads of a GPU can share the work.
 //
 // Two lanes of 64 bits with keys of their own; for a word x at place i of lane l:

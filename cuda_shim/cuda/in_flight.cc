@@ -1,6 +1,7 @@
 #include "cuda_shim/cuda/in_flight.h"
 
 #include "cuda_shim/cuda/context_guard.h"
+#include "cuda_shim/cuda/driver_calls.h"
 #include "cuda_shim/cuda/gate.h"
 
 namespace tierd::shim::cuda {
@@ -17,7 +18,7 @@ uint64_t key_of(CUstream stream) {
 bool InFlight::prepare(CUcontext context) {
     context_ = context;
     for (Slot& one : slots_)
-        if (TIERD_REAL(cuEventCreate)(&one.event, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS) return false;
+        if (!driver::create_event(&one.event)) return false;
     return true;
 }
 
@@ -26,7 +27,7 @@ bool InFlight::is_free(Slot& slot) const {
     uint32_t state = __atomic_load_n(&slot.state, __ATOMIC_ACQUIRE);
     if (state != kRecorded) return state == kFree;
     ContextGuard guard(context_);
-    return TIERD_REAL(cuEventSynchronize)(slot.event) == CUDA_SUCCESS;
+    return driver::wait(slot.event) == CUDA_SUCCESS;
 }
 
 uint64_t InFlight::begin(ReservedRange& range, const AccessSet& access, CUstream stream) {
@@ -50,7 +51,7 @@ uint64_t InFlight::begin(ReservedRange& range, const AccessSet& access, CUstream
 
 void InFlight::launched(uint64_t fence) {
     Slot& mine = slot(fence);
-    bool recorded = TIERD_REAL(cuEventRecord)(mine.event, mine.stream) == CUDA_SUCCESS;
+    bool recorded = driver::record(mine.event, mine.stream) == CUDA_SUCCESS;
     __atomic_store_n(&mine.state, recorded ? kRecorded : kFailed, __ATOMIC_RELEASE);
 }
 
@@ -62,11 +63,10 @@ CUresult InFlight::wait_for(const ReservedRange& range, const uint32_t* chunks, 
         const Slot& last = slot(allocation.fence);
         whole = may_run(allocation.shared) || __atomic_load_n(&last.state, __ATOMIC_ACQUIRE) != kRecorded;
         if (whole) break;
-        if (CUresult result = TIERD_REAL(cuEventSynchronize)(last.event); result != CUDA_SUCCESS)
-            return result;
+        if (CUresult result = driver::wait(last.event); result != CUDA_SUCCESS) return result;
     }
     if (!whole) return CUDA_SUCCESS;
-    CUresult result = TIERD_REAL(cuCtxSynchronize)();
+    CUresult result = driver::synchronize_context();
     if (result != CUDA_SUCCESS) return result;
     whole_waits_++;
     floor_ = next_;

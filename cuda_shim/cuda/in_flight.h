@@ -1,8 +1,10 @@
-// in_flight.h - which calls of the engine's may still be running on the GPU, so that memory is taken away as soon as those
+// in_flight.h - which calls of the engine's may still be running on the GPU, so that memory is taken away as soon as
+// those
 // that could reach it have ended, and not when everything has.
 //
 // A call that is seen gets a fence: a number, and an event behind it on its stream. An allocation keeps the fence of
-// its last use. A call without a stream is one on the default stream. What is not seen (calls through the open gate, uses on
+// its last use. A call without a stream is one on the default stream. What is not seen (calls through the open gate,
+// uses on
 // several streams) is waited for with the whole context.
 //
 // Owns:      the events.
@@ -12,8 +14,8 @@
 // Fails:     a call that gets no fence is one that is not seen.
 #pragma once
 
+#include "cuda_shim/cuda/access_set.h"
 #include "cuda_shim/cuda/driver.h"
-#include "cuda_shim/cuda/access.h"
 
 namespace tierd::shim::cuda {
 

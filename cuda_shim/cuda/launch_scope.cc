@@ -1,4 +1,4 @@
-#include "cuda_shim/cuda/scope.h"
+#include "cuda_shim/cuda/launch_scope.h"
 
 #include "cuda_shim/cuda/shim.h"
 
@@ -18,8 +18,8 @@ LaunchScope::~LaunchScope() {
     // The GPU is at work on this call; the time is good for the next one's weights.
     LockGuard guard(shim().lock);
     if (!shim().gpu.is_set_up()) return;
-    shim().gpu.read_ahead(access_);
-    shim().gpu.update_gate();
+    shim().gpu.residency.read_ahead(access_);
+    shim().gpu.residency.update_gate();
 }
 
 void LaunchScope::close() {
@@ -62,10 +62,7 @@ void LaunchScope::pin_bytes(const void* bytes, size_t length) {
 
 // What is recorded into a graph does not run now; the graph's launch makes resident what it reaches.
 bool LaunchScope::is_captured() const {
-    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-    auto* ask = TIERD_REAL(cuStreamIsCapturing);
-    return waiting_.has_stream && ask != nullptr && ask(waiting_.stream, &status) == CUDA_SUCCESS &&
-           status != CU_STREAM_CAPTURE_STATUS_NONE;
+    return waiting_.has_stream && driver::is_captured(waiting_.stream);
 }
 
 // What the call uses can't be taken away before it has ended. What is recorded into a graph does not run now.
@@ -83,9 +80,10 @@ CUresult LaunchScope::enter() {
     if (uses) {
         // A stream that records can't wait for what it does not record.
         Waiter waiting = captured ? no_stream(false) : waiting_;
-        result = pins_ ? all.gpu.pin(access_, waiting) : all.gpu.bring(access_, waiting);
+        result = pins_ ? all.gpu.residency.pin(access_, waiting)
+                       : all.gpu.residency.make_resident(access_, waiting);
         if (result == CUDA_SUCCESS) note_launch(captured);
-        all.gpu.update_gate();
+        all.gpu.residency.update_gate();
     }
     all.gate.list_this_thread();
     // Under the lock while it says so: whoever drains the gate comes after.

@@ -4,7 +4,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-#include "cuda_shim/cuda/shim.h"
+#include "cuda_shim/cuda/gpu.h"
+#include "cuda_shim/cuda/lock_guard.h"
+#include "cuda_shim/cuda/residency_report.h"
 #include "cuda_shim/host/log.h"
 #include "cuda_shim/host/session.h"
 #include "cuda_shim/host/shim_state.h"
@@ -46,14 +48,14 @@ bool Lease::may_try() const {
     return !is_live() && sys::now_ns() >= next_try_ns_;
 }
 
-bool Lease::start(const unsigned char* gpu, uint64_t total_bytes) {
+bool Lease::start(const unsigned char* uuid, uint64_t total_bytes) {
     if (is_live()) return true;
     if (!may_try() || !state().owns_address_space()) return false;
     next_try_ns_ = sys::now_ns() + kRetryNs;
     long fd = connect_to_tierd();
     if (sys::failed(fd)) return false;
     channel_ = OwnedFd::own(static_cast<int>(fd));
-    ::memcpy(gpu_, gpu, sizeof gpu_);
+    ::memcpy(uuid_, uuid, sizeof uuid_);
     total_bytes_ = total_bytes;
     if (handshake() && start_thread()) {
         log_info() << "tierd shares the GPU out: " << limit_bytes_ << " bytes";
@@ -68,7 +70,7 @@ bool Lease::handshake() {
     sequence_ = shrunk_sequence_ = 0;  // another tierd has heard nothing yet
     auto hello = make_message<wire::LeaseHello>(wire::Kind::lease_hello, ++sequence_);
     hello.pid = static_cast<uint32_t>(sys::call(SYS_getpid));
-    ::memcpy(hello.gpu, gpu_, sizeof hello.gpu);
+    ::memcpy(hello.gpu, uuid_, sizeof hello.gpu);
     hello.total_bytes = total_bytes_;
     if (send_message(channel_.fd, &hello, sizeof hello, nullptr, 0) != 0) return false;
     uint64_t give_up_ns = sys::now_ns() + kReplyDeadlineMs * 1'000'000u;
@@ -118,7 +120,7 @@ void Lease::serve() {
         is_idle();  // looked at now and then, so that who has idled for long is known to when an order comes
         bool ours = channel_.still_ours();  // the engine may have closed what it does not know
         bool fine = ours && (ready <= 0 || read_message());
-        LockGuard guard(shim().lock);
+        LockGuard guard(lock_);
         if (fine && is_live() && sys::now_ns() >= next_report_ns_) {
             report_residency();
             next_report_ns_ = sys::now_ns() + kReportNs;
@@ -131,15 +133,15 @@ void Lease::serve() {
 void Lease::run_without_tierd() {
     constexpr long kPauseNs = 50'000'000;
     {
-        LockGuard guard(shim().lock);
+        LockGuard guard(lock_);
         channel_.close();
     }
     while (!is_live()) {
         timespec pause{0, kPauseNs};
         sys::call(SYS_nanosleep, &pause, nullptr);
-        LockGuard guard(shim().lock);
-        if (!shim().gpu.is_set_up()) continue;
-        shim().gpu.give_way(is_idle());
+        LockGuard guard(lock_);
+        if (!gpu_.is_set_up()) continue;
+        gpu_.residency.yield(is_idle());
         if (sys::now_ns() >= next_try_ns_ && reconnect()) log_info() << "tierd shares the GPU out again";
     }
 }
@@ -147,15 +149,15 @@ void Lease::run_without_tierd() {
 // A new tierd knows nothing of what we hold, so we come without anything. Pinned memory can't be left behind.
 bool Lease::reconnect() {
     next_try_ns_ = sys::now_ns() + kRetryNs / 5;
-    if (shim().gpu.pinned_chunks() != 0) return false;
+    if (gpu_.residency.pinned_chunks() != 0) return false;
     long fd = connect_to_tierd();
     if (sys::failed(fd)) return false;
     channel_ = OwnedFd::own(static_cast<int>(fd));
     bool greeted = handshake();
     // One that hangs is not asked at every turn: nobody gets memory while it is.
     if (!greeted) next_try_ns_ = sys::now_ns() + kRetryNs;
-    if (greeted) shim().gpu.shrink_to(0);
-    if (greeted && shim().gpu.range.resident_chunks() == 0) {
+    if (greeted) gpu_.residency.shrink_to(0);
+    if (greeted && gpu_.range.resident_chunks() == 0) {
         lost_ = false;
         requested_bytes_ = 0;
         reported_changes_ = 0;
@@ -180,7 +182,7 @@ bool Lease::read_message() {
     long got = receive(channel_.fd, message);
     if (got == 0) return true;
     if (got == static_cast<long>(sizeof message.grant) && message.header.kind == wire::Kind::lease_grant) {
-        LockGuard guard(shim().lock);
+        LockGuard guard(lock_);
         apply(message.grant);
         wake_waiters();
         return true;
@@ -195,7 +197,7 @@ bool Lease::read_message() {
 
 // Grows no more calls for a while: whatever was launched is behind us or soon will be.
 bool Lease::is_idle() {
-    uint64_t calls = shim().gate.calls(), now_ns = sys::now_ns();
+    uint64_t calls = gate_.calls(), now_ns = sys::now_ns();
     if (calls != calls_seen_) {
         calls_seen_ = calls;
         calls_seen_ns_ = now_ns;
@@ -210,21 +212,27 @@ void Lease::shrink(uint64_t target_bytes, uint64_t not_before_ns) {
         sys::call(SYS_nanosleep, &pause, nullptr);
     }
     auto answer = make_message<wire::LeaseShrunk>(wire::Kind::lease_shrunk, 0);
-    LockGuard guard(shim().lock);
-    Gpu& gpu = shim().gpu;
-    gpu.counters.reclaims++;
-    gpu.counters.patience_ns += sys::now_ns() - heard_ns;
-    gpu.shrink_to(static_cast<uint32_t>(target_bytes / gpu.range.chunk_bytes()));
-    uint64_t left = gpu.range.bytes_of(gpu.range.resident_chunks());
+    LockGuard guard(lock_);
+    gpu_.counters.reclaims++;
+    gpu_.counters.patience_ns += sys::now_ns() - heard_ns;
+    gpu_.residency.shrink_to(static_cast<uint32_t>(target_bytes / gpu_.range.chunk_bytes()));
+    uint64_t left = gpu_.range.bytes_of(gpu_.range.resident_chunks());
     uint64_t lease = left > target_bytes ? left : target_bytes;
     if (lease < granted_bytes()) __atomic_store_n(&granted_bytes_, lease, __ATOMIC_RELAXED);
     answer.lease_bytes = granted_bytes();
-    answer.pinned_bytes = gpu.range.bytes_of(gpu.pinned_chunks());
+    answer.pinned_bytes = gpu_.range.bytes_of(gpu_.residency.pinned_chunks());
     answer.header.sequence = shrunk_sequence_ = ++sequence_;
     requested_bytes_ = 0;
     if (send_message(channel_.fd, &answer, sizeof answer, nullptr, 0) != 0)
         log_info() << "tierd does not listen";
     wake_waiters();
+}
+
+void Lease::report_residency() {
+    const GpuCounters& did = gpu_.counters;
+    uint64_t changes = did.chunks_filled + did.chunks_dropped + did.chunks_saved + did.chunks_freed;
+    if (changes == reported_changes_ || !gpu_.is_set_up()) return;
+    if (send_residency(channel_.fd, &sequence_, gpu_.range, sources_)) reported_changes_ = changes;
 }
 
 void Lease::wake_waiters() {
@@ -253,10 +261,10 @@ void Lease::wait_for_update(uint32_t seen) {
     uint64_t began_ns = sys::now_ns();
     bool asked = false, hangs = false;
     while (is_live() && __atomic_load_n(&updates_, __ATOMIC_ACQUIRE) == seen && !hangs) {
-        shim().lock.unlock();
+        lock_.unlock();
         timespec look{0, 100'000'000};
         sys::call(SYS_futex, &updates_, 128 /* FUTEX_WAIT_PRIVATE */, seen, &look, nullptr, 0);
-        shim().lock.lock();
+        lock_.lock();
         uint64_t waited_ms = (sys::now_ns() - began_ns) / 1'000'000u;
         if (!asked && waited_ms > kAskAfterMs && is_live()) asked = query();
         hangs = waited_ms > kAskAfterMs + kReplyDeadlineMs;

@@ -1,26 +1,35 @@
-// lease.h - how much of the GPU tierd lets this process have, and the thread that hears when others need it.
+// lease.h - how much of the GPU tierd lets this process have, and the thread that receives tierd's updates.
 //
 // Owns:      the lease channel and its thread.
-// Invariant: what is resident never exceeds the lease for longer than it takes to come down; the lease grows only by
-//            tierd's word and shrinks only by ours, so the sum of all leases never exceeds what tierd gives out. Only
+// Invariant: what is resident never exceeds the lease for longer than it takes to evict; the lease grows only by
+//            tierd's grant and shrinks only by our report, so the sum of all leases never exceeds what tierd gives out.
+//            Only
 //            what one launch needs at once is asked for beyond what leases may be together.
-//            When tierd goes, the lease stays as it was, and processes give way to each other (GPU::give_way). To a
+//            When tierd goes, the lease stays as it was, and processes yield to each other (Residency::yield). To a
 //            tierd that comes back the process comes without anything.
 // Callers:   start(), wait_for(): the engine's threads with the GPU's lock held; the thread itself takes that lock.
-// Fails:     without tierd there is no lease: start() says false, and nothing is elastic (but for TIERD_GPU_LIMIT).
+// Fails:     without tierd there is no lease: start() returns false, and nothing is elastic (but for TIERD_GPU_LIMIT).
 #pragma once
 
 #include <stdint.h>
 
 #include "cuda_shim/host/owned_fd.h"
+#include "cuda_shim/host/sys.h"
 #include "lib/session/wire.h"
 
 namespace tierd::shim::cuda {
 
+class Gate;
+class Gpu;
+class Sources;
+
 class Lease {
   public:
+    constexpr Lease(Gpu& gpu, Gate& gate, const Sources& sources, Lock& lock)
+        : gpu_(gpu), gate_(gate), sources_(sources), lock_(lock) {}
+
     // Connects for this GPU. False: tierd does not answer there, or does not share this GPU out.
-    bool start(const unsigned char* gpu, uint64_t total_bytes);
+    bool start(const unsigned char* uuid, uint64_t total_bytes);
     // True when start() is worth a try: it is not tried more often than every few seconds.
     bool may_try() const;
 
@@ -56,10 +65,14 @@ class Lease {
     void disconnect(const char* why);
     void wake_waiters();
 
+    Gpu& gpu_;
+    Gate& gate_;
+    const Sources& sources_;
+    Lock& lock_;  // the GPU's
     OwnedFd channel_;
     uint64_t granted_bytes_ = UINT64_MAX;  // atomic; without tierd only TIERD_GPU_LIMIT holds
-    uint64_t limit_bytes_ = 0;              // of what leases may be together
-    uint64_t overcommit_bytes_ = 0;            // of the GPU's memory, for one launch
+    uint64_t limit_bytes_ = 0;             // of what leases may be together
+    uint64_t overcommit_bytes_ = 0;        // of the GPU's memory, for one launch
     uint64_t others_bytes_ = 0;
     uint64_t requested_bytes_ = 0;
     uint64_t next_try_ns_ = 0;
@@ -69,10 +82,10 @@ class Lease {
     uint32_t shrunk_sequence_ = 0;  // sequence of the last LeaseShrunk
     uint64_t reported_changes_ = 0;
     uint64_t next_report_ns_ = 0;
-    unsigned char gpu_[16] = {};
+    unsigned char uuid_[16] = {};
     uint64_t total_bytes_ = 0;
     bool lost_ = false;
-    uint32_t live_ = 0;   // atomic
+    uint32_t live_ = 0;     // atomic
     uint32_t updates_ = 0;  // atomic; counts what tierd said, and is waited on
 };
 

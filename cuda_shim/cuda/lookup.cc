@@ -15,7 +15,8 @@ constinit Driver the_driver;
 
 namespace {
 
-// A loaded library's own table of symbols, read without asking the loader, whose functions are the ones we stand before.
+// A loaded library's own table of symbols, read without asking the loader, whose functions are the ones we stand
+// before.
 struct Symbols {
     uint64_t base = 0;
     const ElfW(Sym) * symbols = nullptr;
@@ -189,7 +190,8 @@ void* ours_for(const char* symbol, void* found, int cuda_version, uint64_t flags
 
 }  // namespace tierd::shim::cuda
 
-// dlsym() and dlvsym() look at their caller where the handle says so (RTLD_NEXT), so the real ones are jumped to, with the
+// dlsym() and dlvsym() look at their caller where the handle says so (RTLD_NEXT), so the real ones are jumped to, with
+// the
 // stack as it was.
 // clang-format off
 __asm__(R"(

@@ -17,8 +17,8 @@ bool have_gpu() {
         give_up("the driver lacks what it takes");
         return false;
     }
-    bool leased = all.lease.start(reinterpret_cast<const unsigned char*>(all.gpu.uuid().bytes),
-                                  all.gpu.total_bytes());
+    bool leased =
+        all.lease.start(reinterpret_cast<const unsigned char*>(all.gpu.uuid().bytes), all.gpu.total_bytes());
     if (leased || all.config.limit_bytes != 0) return true;
     all.gpu.tear_down();
     return false;
@@ -45,13 +45,6 @@ bool release(CUdeviceptr address, CUresult* result) {
     bool is_begin = address == gpu.range.address_of(gpu.range.allocation(row).first);
     *result = is_begin ? gpu.free_allocation(row) : CUDA_ERROR_INVALID_VALUE;
     return true;
-}
-
-bool captures(const Waiter& waiting) {
-    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-    auto* ask = TIERD_REAL(cuStreamIsCapturing);
-    return ask != nullptr && ask(waiting.stream, &status) == CUDA_SUCCESS &&
-           status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
 // The pools that an engine gets without making one: their memory is plain memory of the GPU.
@@ -89,7 +82,8 @@ CUresult cuMemAllocPitch_v2(TIERD_CALL(cuMemAllocPitch_v2), CUdeviceptr* address
 // Elastic memory is there at once, which is allowed: whoever orders by the stream sees no difference.
 CUresult cuMemAllocAsync(TIERD_CALL(cuMemAllocAsync), CUdeviceptr* address, size_t bytes, CUstream stream) {
     CUresult result = CUDA_SUCCESS;
-    if (is_enabled() && !captures(stream_of(stream, call.per_thread)) && allocate(address, bytes, &result))
+    if (is_enabled() && !driver::is_captured(stream_of(stream, call.per_thread).stream) &&
+        allocate(address, bytes, &result))
         return result;
     return call.real(address, bytes, stream);
 }
@@ -97,8 +91,8 @@ CUresult cuMemAllocAsync(TIERD_CALL(cuMemAllocAsync), CUdeviceptr* address, size
 CUresult cuMemAllocFromPoolAsync(TIERD_CALL(cuMemAllocFromPoolAsync), CUdeviceptr* address, size_t bytes,
                                  CUmemoryPool pool, CUstream stream) {
     CUresult result = CUDA_SUCCESS;
-    if (is_enabled() && is_common_pool(pool) && !captures(stream_of(stream, call.per_thread)) &&
-        allocate(address, bytes, &result))
+    if (is_enabled() && is_common_pool(pool) &&
+        !driver::is_captured(stream_of(stream, call.per_thread).stream) && allocate(address, bytes, &result))
         return result;
     return call.real(address, bytes, pool, stream);
 }

@@ -26,8 +26,7 @@ Found look_up(CUdeviceptr address) {
     uint32_t row = gpu.range.find(address);
     if (row == kNone) return found;
     const Allocation& allocation = gpu.range.allocation(row);
-    return {true, gpu.range.address_of(allocation.first), allocation.bytes, gpu.context(), gpu.device(),
-            row};
+    return {true, gpu.range.address_of(allocation.first), allocation.bytes, gpu.context(), gpu.device(), row};
 }
 
 template <class T>
@@ -86,7 +85,7 @@ CUresult cuMemGetInfo_v2(TIERD_CALL(cuMemGetInfo_v2), size_t* free_bytes, size_t
     Gpu& gpu = shim().gpu;
     uint64_t total = wanted == MemoryInfo::lease ? shim().lease.limit_bytes() : gpu.limit_bytes();
     if (shim().config.limit_bytes != 0 && wanted == MemoryInfo::lease) total = shim().config.limit_bytes;
-    uint64_t room = gpu.room_bytes(total);
+    uint64_t room = gpu.available_bytes(total);
     uint64_t used = gpu.range.bytes_of(gpu.range.allocated_chunks());
     if (room > total) room = total;
     *total_bytes = total;

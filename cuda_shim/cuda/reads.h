@@ -1,4 +1,5 @@
-// reads.h - what the engine has read out of weight files into buffers of its own, so that a copy from such a buffer to the
+// reads.h - what the engine has read out of weight files into buffers of its own, so that a copy from such a buffer to
+// the
 // GPU can be proved to be one of the file.
 //
 // Engines that do not map their weights read them piece by piece into a few pinned buffers. What was read where is kept
@@ -7,7 +8,8 @@
 //
 // Owns:      a ring of the last reads, and a descriptor of each weight file among them.
 // Invariant: find() says yes only when every byte at the address was the file's, at that moment.
-// Callers:   note(): any thread, without our locks, also in a signal handler. covers(), find(): with the GPU's lock held.
+// Callers:   note(): any thread, without our locks, also in a signal handler. covers(), find(): with the GPU's lock
+//            held.
 // Fails:     what is not in the ring, or can't be compared, was not read.
 #pragma once
 

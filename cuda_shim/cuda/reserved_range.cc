@@ -123,7 +123,8 @@ void ReservedRange::give_slice(uint32_t index) {
     free_slice_ = index;
 }
 
-// Takes [begin, end) out of the chunk's slices. Of slices that do not overlap one at most is cut in two, so one free row
+// Takes [begin, end) out of the chunk's slices. Of slices that do not overlap one at most is cut in two, so one free
+// row
 // is enough.
 void ReservedRange::cut_slices(uint32_t index, uint32_t begin, uint32_t end) {
     for (uint32_t* link = &chunks_[index].slices; *link != kNone;) {
@@ -154,7 +155,8 @@ void ReservedRange::cut_slices(uint32_t index, uint32_t begin, uint32_t end) {
     }
 }
 
-bool ReservedRange::record(uint32_t index, uint32_t begin, uint32_t length, uint32_t file, uint64_t offset_bytes) {
+bool ReservedRange::record(uint32_t index, uint32_t begin, uint32_t length, uint32_t file,
+                           uint64_t offset_bytes) {
     if (slices_used_ + 2 > kMaxSlices) return false;
     cut_slices(index, begin, begin + length);
     uint32_t row = take_slice();

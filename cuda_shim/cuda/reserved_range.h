@@ -1,4 +1,5 @@
-// reserved_range.h - which chunks of a GPU's address range are allocated, what they hold, and where that can be had again.
+// reserved_range.h - which chunks of a GPU's address range are allocated, what they hold, and where that can be had
+// again.
 //
 // The reserved range is one range of device addresses that nothing else uses, cut into chunks of 2 MiB
 // (tests: less). An allocation is a row of
@@ -30,8 +31,8 @@ enum class ChunkState : uint8_t {
 enum class ChunkEvent : uint8_t {
     allocate,
     fill,     // the image was copied to the GPU and its hash taken
-    bring,    // GPU memory without a hash: the bytes are the GPU's from now on
-    drop,     // the image was proved or made equal, and the memory returned
+    map,      // GPU memory without a hash: the bytes are the GPU's from now on
+    evict,    // the image was proved or made equal, and the memory returned
     release,  // the engine freed the allocation
 };
 
@@ -43,7 +44,7 @@ constexpr ChunkState next_state(ChunkState from, ChunkEvent event) {
                          D = ChunkState::dirty, X = kRefuse;
     // clang-format off
     constexpr ChunkState kNext[4][5] = {
-        //            allocate fill bring drop release
+        //            allocate fill map  evict release
         /* free   */ { A,      X,   X,    X,   X },
         /* absent */ { X,      C,   D,    X,   F },
         /* clean  */ { X,      X,   X,    A,   F },
@@ -54,7 +55,7 @@ constexpr ChunkState next_state(ChunkState from, ChunkEvent event) {
 }
 static_assert(next_state(ChunkState::free, ChunkEvent::fill) == kRefuse,
               "memory comes only to what is allocated");
-static_assert(next_state(ChunkState::absent, ChunkEvent::drop) == kRefuse, "nothing is dropped twice");
+static_assert(next_state(ChunkState::absent, ChunkEvent::evict) == kRefuse, "nothing is evicted twice");
 
 // `length` bytes at `begin` of the chunk are those at `offset_bytes` of the file.
 struct FileSlice {
@@ -96,7 +97,8 @@ class ReservedRange {
     static constexpr uint32_t kMaxAllocations = 65536;
     static constexpr uint32_t kMaxSlices = 1u << 22;
 
-    // Takes the tables' memory for a window of `chunks` at `base`. False when there is none. The size of a chunk is a power
+    // Takes the tables' memory for a window of `chunks` at `base`. False when there is none. The size of a chunk is a
+    // power
     // of two.
     bool prepare(uint64_t base, uint32_t chunks, uint64_t chunk_bytes = kChunkBytes);
     void discard();  // gives it back

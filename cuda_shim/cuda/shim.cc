@@ -67,7 +67,8 @@ static void log_counters(const GpuCounters& did) {
                << " us for the driver";
 }
 
-// A library's destructor: one line of what was done, where somebody asked for a log. Other threads still run, one perhaps stuck
+// A library's destructor: one line of what was done, where somebody asked for a log. Other threads still run, one
+// perhaps stuck
 // in a driver that is being taken down: the line is not worth waiting for it.
 __attribute__((destructor)) static void log_at_exit() {
     constexpr uint32_t kPatienceMs = 1000;

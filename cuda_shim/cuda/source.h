@@ -1,11 +1,13 @@
 // source.h - where the bytes of a host-to-device copy come from: the weight files that arenas serve to this process.
 //
-// An engine unmaps a weight file as soon as its load calls have returned, so each file that a copy came from is mapped once
+// An engine unmaps a weight file as soon as its load calls have returned, so each file that a copy came from is mapped
+// once
 // more, by us, for as long as the process lives: through the same arena, so its bytes are in memory once and tierd may
 // evict them. When tierd goes, that mapping becomes the kernel's like every other.
 //
 // Owns:      the table of files, one mapping and one descriptor each.
-// Invariant: find() says yes only when every byte of the range is the file's: the range lies in one region of an arena and
+// Invariant: find() says yes only when every byte of the range is the file's: the range lies in one region of an arena
+//            and
 //            the engine has written to no page of it.
 // Callers:   any thread, with the GPU's lock held and none of the host half's.
 // Fails:     find(): false. bytes() may wait for tierd to read, and gives SIGBUS where the kernel's mapping would.

@@ -5,7 +5,7 @@
 
 #include "cuda_shim/cuda/driver.h"
 #include "cuda_shim/cuda/graphs.h"
-#include "cuda_shim/cuda/scope.h"
+#include "cuda_shim/cuda/launch_scope.h"
 
 #define TIERD_EXPORT __attribute__((visibility("default")))
 

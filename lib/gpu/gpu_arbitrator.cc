@@ -69,9 +69,9 @@ class ThreadedArbitrator final : public GpuArbitrator {
         if (full || request.total_bytes < kStepBytes) return refuse(channel, -EBUSY);
         if (gpu == gpus_.end())
             gpu = gpus_
-                       .emplace(request.gpu,
-                                GpuLeaseTable(capacity_of(request.total_bytes), request.total_bytes, slice_ns()))
-                       .first;
+                      .emplace(request.gpu, GpuLeaseTable(capacity_of(request.total_bytes),
+                                                          request.total_bytes, slice_ns()))
+                      .first;
         uint64_t number = next_number_++;
         Channel& made = channels_[number] = {std::move(channel), std::move(holder), request.gpu};
         gpu->second.open(number);
@@ -84,21 +84,21 @@ class ThreadedArbitrator final : public GpuArbitrator {
         std::vector<GpuStatus> list;
         for (auto& [id, book] : gpus_) {
             GpuStatus gpu{.name = name_of(id),
-                            .capacity_bytes = book.capacity_bytes(),
-                            .leased_bytes = book.leased_bytes(),
-                            .leases = {}};
+                          .capacity_bytes = book.capacity_bytes(),
+                          .leased_bytes = book.leased_bytes(),
+                          .leases = {}};
             std::map<uint64_t, uint32_t> positions;
             for (uint64_t number : book.queue(monotonic_ns()))
                 positions[number] = static_cast<uint32_t>(positions.size()) + 1;
             for (auto& [number, lease] : book.leases())
                 gpu.leases.push_back({.number = number,
-                                       .holder = channels_.at(number).holder,
-                                       .lease_bytes = lease.lease_bytes,
-                                       .pinned_bytes = lease.pinned_bytes,
-                                       .requested_bytes = lease.requested_bytes,
-                                       .position = positions.contains(number) ? positions.at(number) : 0,
-                                       .waiting_since_ns = lease.waiting_since_ns,
-                                       .granted_ns = lease.granted_ns});
+                                      .holder = channels_.at(number).holder,
+                                      .lease_bytes = lease.lease_bytes,
+                                      .pinned_bytes = lease.pinned_bytes,
+                                      .requested_bytes = lease.requested_bytes,
+                                      .position = positions.contains(number) ? positions.at(number) : 0,
+                                      .waiting_since_ns = lease.waiting_since_ns,
+                                      .granted_ns = lease.granted_ns});
             list.push_back(std::move(gpu));
         }
         return list;
@@ -110,7 +110,8 @@ class ThreadedArbitrator final : public GpuArbitrator {
         bool changed = false;
         for (auto& [number, channel] : channels_) {
             auto found = priority.find(number);
-            changed |= gpus_.at(channel.gpu).set_priority(number, found == priority.end() ? 0 : found->second);
+            changed |=
+                gpus_.at(channel.gpu).set_priority(number, found == priority.end() ? 0 : found->second);
         }
         if (changed) wake();
     }

@@ -3,7 +3,7 @@
 // Owns:      one thread, the lease channels, and a GpuLeaseTable for each GPU that a process has named.
 // Invariant: a lease ends when its channel does, at once: the kernel closes it with the process. Nothing of a client is
 //            trusted: a message that makes no sense ends its lease. No client is waited for.
-// Callers:   adopt(), GPUs(), set_priority(), runs_version(), runs_of(): any thread.
+// Callers:   adopt(), gpus(), set_priorities(), runs_version(), runs_of(): any thread.
 // Fails:     a client that does not read loses its lease.
 #pragma once
 
@@ -39,7 +39,7 @@ struct LeaseStatus {
     uint64_t lease_bytes = 0;
     uint64_t pinned_bytes = 0;
     uint64_t requested_bytes = 0;  // while it waits
-    uint32_t position = 0;    // in the queue, from 1; 0: it does not wait
+    uint32_t position = 0;         // in the queue, from 1; 0: it does not wait
     uint64_t waiting_since_ns = 0;
     uint64_t granted_ns = 0;  // when it last grew
 };
@@ -66,8 +66,8 @@ class GpuArbitrator {
     // Takes over a channel whose first message was `hello`.
     virtual void adopt(Fd channel, LeaseHolder holder, const LeaseRequest& request) = 0;
     virtual std::vector<GpuStatus> gpus() const = 0;
-    // What a policy thinks of leases: worth by number. Others are worth 0 from now on.
-    virtual void set_priorities(const std::map<uint64_t, uint64_t>& priority) = 0;
+    // The priorities that a policy gives, by number of lease. All others have priority 0 from now on.
+    virtual void set_priorities(const std::map<uint64_t, uint64_t>& by_lease) = 0;
     // Rises with each change of what runs_of() says.
     virtual uint64_t runs_version() const = 0;
     // Of the file with this number, in no order; several processes may name the same bytes.

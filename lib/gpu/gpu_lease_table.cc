@@ -11,7 +11,8 @@ constexpr uint64_t kMostSlicesPassedOver = 8;
 
 }  // namespace
 
-bool GpuLeaseTable::want(uint64_t number, uint64_t required_bytes, uint64_t requested_bytes, uint64_t now_ns) {
+bool GpuLeaseTable::want(uint64_t number, uint64_t required_bytes, uint64_t requested_bytes,
+                         uint64_t now_ns) {
     auto found = leases_.find(number);
     if (found == leases_.end() || required_bytes > requested_bytes) return false;
     GpuLease& lease = found->second;
@@ -95,8 +96,9 @@ std::vector<LeaseUpdate> GpuLeaseTable::arbitrate(uint64_t now_ns) {
         GpuLease& lease = leases_.at(number);
         // What it was asked for is on its way: to grant now would cross that answer.
         if (lease.reclaim_target_bytes) break;
-        uint64_t goal = std::max({std::min(lease.requested_bytes, limit_for(number)),
-                                  std::min(lease.required_bytes, overcommit_limit_for(number)), lease.lease_bytes});
+        uint64_t goal =
+            std::max({std::min(lease.requested_bytes, limit_for(number)),
+                      std::min(lease.required_bytes, overcommit_limit_for(number)), lease.lease_bytes});
         uint64_t others = leased_bytes() - lease.lease_bytes;
         uint64_t room = std::max(capacity_bytes_, goal + pinned_by_others(number));
         if (goal + others > room) {
@@ -116,8 +118,8 @@ std::vector<LeaseUpdate> GpuLeaseTable::arbitrate(uint64_t now_ns) {
 }
 
 // Orders for `bytes` in all, those counted that were sent and not answered yet.
-void GpuLeaseTable::reclaim(uint64_t bytes, uint64_t for_number, std::span<const uint64_t> queue, uint64_t now_ns,
-                        std::vector<LeaseUpdate>& words) {
+void GpuLeaseTable::reclaim(uint64_t bytes, uint64_t for_number, std::span<const uint64_t> queue,
+                            uint64_t now_ns, std::vector<LeaseUpdate>& words) {
     std::vector<uint64_t> others;
     for (auto& [number, lease] : leases_) {
         if (number == for_number) continue;

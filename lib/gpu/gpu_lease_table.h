@@ -1,21 +1,25 @@
 // gpu_lease_table.h - who may have how much of one GPU's memory, and who is asked to give some back. Arithmetic only.
 //
-// Processes that want more than is free wait in a queue, in the order of their worth (a policy's word) and then of their
-// coming; nobody is passed over for longer than eight slices. The first of them is served before anybody behind it: what it
-// lacks is asked of the others, those who wait themselves first, then those worth least, then whoever has had its memory
-// longest. A lease is not asked back before it has lasted a slice, unless its process idles, which only that process knows: the order
-// says both. So two processes that don't fit together take turns of a slice, and don't thrash.
+// Processes that want more than is free wait in a queue, in the order of their priority (set by a policy) and then of
+// their arrival. None is passed over for longer than eight slices. The first one is served before all others: what it
+// lacks
+// is reclaimed from leases whose processes wait themselves, then from those of the lowest priority, then from those
+// that
+// grew first. A lease is not reclaimed before it has lasted a slice, unless its process idles, which only that process
+// knows: a reclaim names both. So two processes that don't fit together take turns of a slice, and don't thrash.
 //
-// One launch may need more than the capacity: an engine with all its weights in one buffer would have run without us, so
-// it is not refused. When all others are down to what they have pinned, its lease is overdrawn, up to the GPU's own
-// memory; the next who wants some asks it back.
+// One launch may need more than the capacity: an engine with all its weights in one buffer would have run without us,
+// so
+// it is not refused. When all others are down to what they have pinned, its lease is overcommitted, up to the
+// GPU's own memory; it is reclaimed for the next process that waits.
 //
 // Owns:      the leases of one GPU. Not the sockets they belong to, not the memory.
-// Invariant: the sum of all leases never exceeds the capacity, but while one is overdrawn; then the others have what they
+// Invariant: the sum of all leases never exceeds the capacity, but while one is overcommitted; then the others have
+//            what they
 //            pinned and no more, and the sum never exceeds the GPU's memory. A lease grows only by a Grant, in the
-//            queue's order, and shrinks only when its process says so or ends.
-// Callers:   the lease desk's thread.
-// Fails:     numbers that make no sense (a lease that grows by its own word) are refused: false.
+//            queue's order, and shrinks only when its process reports that or ends.
+// Callers:   the arbitrator's thread.
+// Fails:     numbers that make no sense (a lease that grows by a report) are refused: false.
 #pragma once
 
 #include <cstdint>
@@ -28,27 +32,27 @@ namespace tierd {
 
 struct GpuLease {
     uint64_t lease_bytes = 0;
-    uint64_t pinned_bytes = 0;  // of it, what the process can't give back
-    uint64_t required_bytes = 0;    // for its next launch
-    uint64_t requested_bytes = 0;    // for all that it has; 0: it waits for nothing
+    uint64_t pinned_bytes = 0;     // of it, what the process can't give back
+    uint64_t required_bytes = 0;   // for its next launch
+    uint64_t requested_bytes = 0;  // for all that it has; 0: it waits for nothing
     uint64_t waiting_since_ns = 0;
-    uint64_t granted_ns = 0;              // when the lease last grew
+    uint64_t granted_ns = 0;                       // when the lease last grew
     std::optional<uint64_t> reclaim_target_bytes;  // what it was asked to come down to
-    uint32_t sent_position = 0;           // in the queue, as the process last heard
-    uint64_t sent_limit_bytes = 0;         // what it could have at most, as the process last heard
-    uint64_t overcommits = 0;              // grants beyond the capacity
-    uint64_t priority = 0;                   // greater is served sooner, and asked later
+    uint32_t sent_position = 0;                    // in the queue, as last sent to the process
+    uint64_t sent_limit_bytes = 0;                 // what it could have at most, as last sent to the process
+    uint64_t overcommits = 0;                      // grants beyond the capacity
+    uint64_t priority = 0;                         // greater is served sooner, and asked later
 };
 
-// What a process is to be told.
+// What is to be sent to a process.
 struct LeaseUpdate {
     uint64_t lease = 0;  // number
     bool reclaim = false;
-    uint64_t lease_bytes = 0;    // as it is now; with `reclaim`: what to come down to
-    uint64_t limit_bytes = 0;     // of the capacity, all but what others have pinned
-    uint64_t overcommit_bytes = 0;   // of the GPU, the same: for one launch that can't do with less
-    uint32_t position = 0;       // 0: not waiting
-    uint64_t not_before_ns = 0;  // with `reclaim`
+    uint64_t lease_bytes = 0;       // as it is now; with `reclaim`: what to come down to
+    uint64_t limit_bytes = 0;       // of the capacity, all but what others have pinned
+    uint64_t overcommit_bytes = 0;  // of the GPU, the same: for one launch that can't do with less
+    uint32_t position = 0;          // 0: not waiting
+    uint64_t not_before_ns = 0;     // with `reclaim`
 };
 
 class GpuLeaseTable {
@@ -61,7 +65,7 @@ class GpuLeaseTable {
     void close(uint64_t number) { leases_.erase(number); }
     bool want(uint64_t number, uint64_t required_bytes, uint64_t requested_bytes, uint64_t now_ns);
     bool holds(uint64_t number, uint64_t lease_bytes, uint64_t pinned_bytes);
-    // False: it was worth that before.
+    // False: it had that priority before.
     bool set_priority(uint64_t number, uint64_t priority);
 
     // What follows from all that was said so far. The words are to be sent in this order.
@@ -80,7 +84,7 @@ class GpuLeaseTable {
   private:
     uint64_t pinned_by_others(uint64_t number) const;
     void reclaim(uint64_t bytes, uint64_t for_number, std::span<const uint64_t> queue, uint64_t now_ns,
-                  std::vector<LeaseUpdate>& words);
+                 std::vector<LeaseUpdate>& words);
     void update_positions(uint64_t now_ns, std::vector<LeaseUpdate>& words);
 
     uint64_t capacity_bytes_;

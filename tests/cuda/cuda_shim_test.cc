@@ -204,8 +204,8 @@ BOOST_AUTO_TEST_CASE(a_process_that_is_killed_leaves_its_lease_to_the_others) {
         std::string name = "k" + std::to_string(number);
         programs.push_back(std::make_unique<Program>(
             dir, name,
-            std::vector<std::string>{"cuda_sequences", std::to_string(number * 100), "20", weights.path},
-            gpu, under(daemon)));
+            std::vector<std::string>{"cuda_sequences", std::to_string(number * 100), "20", weights.path}, gpu,
+            under(daemon)));
     };
     for (int i = 0; i < 6; i++) begin(i);
     for (int i = 0; i < 3; i++) {

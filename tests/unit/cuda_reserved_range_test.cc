@@ -51,10 +51,10 @@ BOOST_AUTO_TEST_CASE(room_that_was_freed_is_used_again) {
 BOOST_AUTO_TEST_CASE(counts_follow_the_chunks_through_their_states) {
     uint32_t a = range.allocate(2 * kChunkBytes);
     range.change(0, ChunkEvent::fill);
-    range.change(1, ChunkEvent::bring);
+    range.change(1, ChunkEvent::map);
     BOOST_TEST(range.absent_chunks() == 0u);
     BOOST_TEST(range.resident_chunks() == 2u);
-    range.change(1, ChunkEvent::drop);
+    range.change(1, ChunkEvent::evict);
     BOOST_TEST(range.allocation(a).absent == 1u);
     range.release(a);
     BOOST_TEST(range.allocated_chunks() == 0u);

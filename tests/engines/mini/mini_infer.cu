@@ -51,9 +51,12 @@ class Segments {
   private:
     char* segment(size_t bytes) {
         void* at = nullptr;
-        if (pool_) OK(cudaMallocAsync(&at, bytes, cudaStream_t(0)));
-        else if (managed_) OK(cudaMallocManaged(&at, bytes, cudaMemAttachGlobal));
-        else OK(cudaMalloc(&at, bytes));
+        if (pool_)
+            OK(cudaMallocAsync(&at, bytes, cudaStream_t(0)));
+        else if (managed_)
+            OK(cudaMallocManaged(&at, bytes, cudaMemAttachGlobal));
+        else
+            OK(cudaMalloc(&at, bytes));
         return static_cast<char*>(at);
     }
     const bool pool_, managed_;
@@ -69,7 +72,8 @@ Weights load_as_pytorch(const Model& model, Segments& segments) {
     Weights weights;
     for (const Tensor& t : model.tensors) {
         char* at = segments.take(t.size_bytes);
-        OK(cudaMemcpyAsync(at, model.file + t.offset_bytes, t.size_bytes, cudaMemcpyHostToDevice, cudaStream_t(0)));
+        OK(cudaMemcpyAsync(at, model.file + t.offset_bytes, t.size_bytes, cudaMemcpyHostToDevice,
+                           cudaStream_t(0)));
         OK(cudaStreamSynchronize(cudaStream_t(0)));
         weights.tensors.push_back(at);
     }
@@ -107,10 +111,11 @@ Weights load_as_llama(const Model& model, Segments& segments) {
         for (size_t done = 0; done < tensor.size_bytes;) {
             size_t piece = std::min(kBufferBytes, tensor.size_bytes - done);
             OK(cudaEventSynchronize(used[turn]));
-            ssize_t got = ::pread(model.fd, buffers[turn], piece, static_cast<off_t>(tensor.offset_bytes + done));
+            ssize_t got =
+                ::pread(model.fd, buffers[turn], piece, static_cast<off_t>(tensor.offset_bytes + done));
             if (got <= 0) ok(cudaErrorFileNotFound, "read the model");
-            OK(cudaMemcpyAsync(weights.tensors[t] + done, buffers[turn], static_cast<size_t>(got), cudaMemcpyHostToDevice,
-                               stream));
+            OK(cudaMemcpyAsync(weights.tensors[t] + done, buffers[turn], static_cast<size_t>(got),
+                               cudaMemcpyHostToDevice, stream));
             OK(cudaEventRecord(used[turn], stream));
             done += static_cast<size_t>(got);
             turn = (turn + 1) % kBuffers;
@@ -157,8 +162,10 @@ class Engine {
     }
 
     uint64_t run(const Request& request) {
-        if (options_.graph) run_graph(request);
-        else launch(request);
+        if (options_.graph)
+            run_graph(request);
+        else
+            launch(request);
         size_t n = model_.width, kept = n * (request.last - request.first);
         std::vector<uint32_t> out(n), cache(kept);
         const uint32_t* result = (request.last - request.first) % 2 ? y_ : x_;
@@ -174,13 +181,16 @@ class Engine {
     void launch(const Request& request) {
         constexpr unsigned kBlock = 128;
         unsigned blocks = (model_.width + kBlock - 1) / kBlock;
-        mini_embed<<<blocks, kBlock, 0, stream_>>>(words(weights_.tensors[0]), request.token, x_, model_.width);
+        mini_embed<<<blocks, kBlock, 0, stream_>>>(words(weights_.tensors[0]), request.token, x_,
+                                                   model_.width);
         uint32_t *from = x_, *to = y_;
         for (size_t layer = request.first; layer < request.last; ++layer) {
-            const uint32_t *norm = words(weights_.tensors[1 + 2 * layer]), *w = words(weights_.tensors[2 + 2 * layer]);
+            const uint32_t *norm = words(weights_.tensors[1 + 2 * layer]),
+                           *w = words(weights_.tensors[2 + 2 * layer]);
             prefetch(w, model_.weights(layer).size_bytes);
             mini_layer<<<blocks, kBlock, 0, stream_>>>(w, norm, from, to, model_.width);
-            mini_keep<<<blocks, kBlock, 0, stream_>>>(to, cache_, static_cast<uint32_t>(layer - request.first), model_.width);
+            mini_keep<<<blocks, kBlock, 0, stream_>>>(
+                to, cache_, static_cast<uint32_t>(layer - request.first), model_.width);
             std::swap(from, to);
         }
         OK(cudaGetLastError());

@@ -65,8 +65,7 @@ CUresult advise(CUdeviceptr address, size_t bytes, CUmem_advise what, CUmemLocat
             return misuse(CUDA_ERROR_INVALID_VALUE, "advice {}", static_cast<int>(what));
         if (what == CU_MEM_ADVISE_SET_READ_MOSTLY || what == CU_MEM_ADVISE_UNSET_READ_MOSTLY)
             d.managed.advise_read_mostly(address, bytes, what == CU_MEM_ADVISE_SET_READ_MOSTLY);
-        d.managed.with_advice(address,
-                              [&](Advice& a) { apply(a, what, is_gpu(where) ? 0 : CU_DEVICE_CPU); });
+        d.managed.with_advice(address, [&](Advice& a) { apply(a, what, is_gpu(where) ? 0 : CU_DEVICE_CPU); });
         return CUDA_SUCCESS;
     });
 }

@@ -98,8 +98,7 @@ Result<void> Gpu::adopt(const Settings& settings) {
     if (fresh && ::ftruncate(file_.get(), sizeof(Ledger)) < 0)
         return tierd::os_error("ftruncate", settings.gpu);
     if (!fresh && info.st_size != sizeof(Ledger))
-        return tierd::fail(Code::bad_config, "SIMCUDA_GPU", settings.gpu,
-                           "this file is not a simulated GPU");
+        return tierd::fail(Code::bad_config, "SIMCUDA_GPU", settings.gpu, "this file is not a simulated GPU");
     void* at = ::mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
     if (at == MAP_FAILED) return tierd::os_error("mmap", settings.gpu);
     mapping_ = tierd::Mapping(at, sizeof(Ledger));
@@ -109,8 +108,7 @@ Result<void> Gpu::adopt(const Settings& settings) {
         ledger_->total_bytes = settings.memory_bytes;
     }
     if (ledger_->magic != kMagic)
-        return tierd::fail(Code::bad_config, "SIMCUDA_GPU", settings.gpu,
-                           "this file is not a simulated GPU");
+        return tierd::fail(Code::bad_config, "SIMCUDA_GPU", settings.gpu, "this file is not a simulated GPU");
     if (settings.memory_given && ledger_->total_bytes != settings.memory_bytes)
         return tierd::fail(Code::bad_config, "SIMCUDA_MEMORY", tierd::format_bytes(settings.memory_bytes),
                            "the GPU has " + tierd::format_bytes(ledger_->total_bytes));

@@ -13,7 +13,7 @@ struct Settings {
     bool memory_given = false;             // false: a shared GPU that exists already keeps its own size
     uint64_t context_bytes = 0;            // SIMCUDA_CONTEXT_BYTES: what a context costs, as on a real GPU
     uint64_t granularity_bytes = 2 << 20;  // SIMCUDA_GRANULARITY: of cuMemCreate and cuMemAddressReserve
-    std::string gpu;               // SIMCUDA_GPU: the file that processes share; empty: a GPU of one's own
+    std::string gpu;                // SIMCUDA_GPU: the file that processes share; empty: a GPU of one's own
     uint64_t copy_bytes_per_s = 0;  // SIMCUDA_COPY_BYTES_PER_S: the link, each way; 0: as fast as memcpy
     uint64_t launch_ns = 0;         // SIMCUDA_LAUNCH_NS: added before each kernel
     bool virtual_time = false;      // SIMCUDA_TIME=virtual: modelled time is counted, not waited for

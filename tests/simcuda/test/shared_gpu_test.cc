@@ -21,9 +21,8 @@ struct SharedGpu {
     ~SharedGpu() { std::filesystem::remove(path); }
 
     std::unique_ptr<Child> worker() const {
-        auto child =
-            std::make_unique<Child>(std::vector<std::string>{WORKER},
-                                    Environment{{"SIMCUDA_GPU", path}, {"SIMCUDA_MEMORY", "64MiB"}});
+        auto child = std::make_unique<Child>(std::vector<std::string>{WORKER},
+                                             Environment{{"SIMCUDA_GPU", path}, {"SIMCUDA_MEMORY", "64MiB"}});
         BOOST_REQUIRE_EQUAL(child->line(), "ready");
         return child;
     }

@@ -1,7 +1,7 @@
-// places.cc - tells tierd which bytes of weight files stand in the GPU's memory, so that people see where each extent is.
-// Nothing is decided by it. Callers: the lease's thread, with the GPU's lock held.
-#include "cuda_shim/cuda/shim.h"
+#include "cuda_shim/cuda/residency_report.h"
+
 #include "cuda_shim/host/session.h"
+#include "lib/session/wire.h"
 
 namespace tierd::shim::cuda {
 
@@ -54,23 +54,19 @@ class Report {
 
 }  // namespace
 
-void Lease::report_residency() {
-    const Gpu& gpu = shim().gpu;
-    const ReservedRange& range = gpu.range;
-    uint64_t changes = gpu.counters.chunks_filled + gpu.counters.chunks_dropped +
-                       gpu.counters.chunks_saved + gpu.counters.chunks_freed;
-    if (changes == reported_changes_ || !gpu.is_set_up()) return;
-    Report report(channel_.fd, &sequence_);
+bool send_residency(int socket, uint32_t* sequence, const ReservedRange& range, const Sources& sources) {
+    Report report(socket, sequence);
     for (uint32_t row = 0; row < range.allocation_rows(); row++) {
         const Allocation& allocation = range.allocation(row);
         for (uint32_t i = allocation.first; i < allocation.first + allocation.chunks; i++) {
             if (!range.chunk(i).resident()) continue;
-            for (uint32_t slice = range.chunk(i).slices; slice != kNone; slice = range.slice(slice).next)
-                report.add(shim().sources.number(range.slice(slice).file), range.slice(slice).offset_bytes,
-                           range.slice(slice).length);
+            for (uint32_t next = range.chunk(i).slices; next != kNone; next = range.slice(next).next) {
+                const FileSlice& slice = range.slice(next);
+                report.add(sources.number(slice.file), slice.offset_bytes, slice.length);
+            }
         }
     }
-    if (report.end()) reported_changes_ = changes;
+    return report.end();
 }
 
 }  // namespace tierd::shim::cuda
