@@ -2,9 +2,9 @@
  *
  * hotness.bpf.c - the extents used most belong into the fastest memory.
  *
- * Why:   where memory is of several speeds (HBM or DRAM before CXL), each touch pays for the tier that it finds. How hot an
- *        extent must be to deserve the fastest is not known beforehand: the bar is set so that what is above it just fits.
- *        Between the bar and half of it nothing moves, or extents at the edge would travel for ever.
+ * Why:   where memory has several speeds (HBM or DRAM before CXL), each touch costs the latency of its tier. How hot an
+ *        extent must be for the fastest tier is not known beforehand: the bar is set so that what is above it just fits.
+ *        Between the bar and three quarters of it nothing moves, or extents at the edge would move back and forth.
  * Reads: `heat` of every row once an epoch, decayed to now. Heat from sampling (docs/design.md) is what makes it good:
  *        faults alone show little of what is mapped.
  *
