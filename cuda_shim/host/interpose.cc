@@ -1,8 +1,9 @@
-// interpose.cc - the functions that this library puts before libc's, and all that it exports.
+// interpose.cc - the functions of libc that this library interposes, and everything that it exports.
 //
-// Each has the prototype and the meaning of the one that it stands before. What is not ours goes straight to
-// the kernel. Callers: the engine, any thread, from the first library's constructor on. Fails:   like the
-// system call, through errno.
+// Each has the prototype and the meaning of libc's function. Calls that touch no region go straight to the kernel.
+//
+// Callers:   the engine, any thread, from the first library's constructor on.
+// Fails:     like the system call, through errno.
 #include <stdarg.h>
 
 #include "cuda_shim/host/calls.h"

@@ -162,7 +162,7 @@ static long connect_socket() {
     return 0;
 }
 
-// Takes what Hello's answer brought: heartbeat page, notice channel, perhaps the device. Owns `fds` from here
+// Takes what Hello's answer brought: heartbeat page, command channel, perhaps the device. Owns `fds` from here
 // on.
 static long apply_hello(const wire::Reply& reply, const int* fds, uint32_t count) {
     Session& session = state().session;

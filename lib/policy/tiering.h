@@ -14,7 +14,7 @@
 
 namespace tierd {
 
-// How hot an extent is, as a number that can be compared whatever the time: heat halves every kHeatHalfLifeNs, so its
+// How hot an extent is, as a number that can be compared whatever the time: heat halves every kTierHalfLifeNs, so its
 // logarithm falls by the clock, and the clock is the same for all.
 double heat_score(const tierd_extent& row) noexcept;
 inline constexpr uint64_t kTierHalfLifeNs = 10'000'000'000;

@@ -20,7 +20,7 @@ struct Peer {
     uid_t uid = 0;
     gid_t gid = 0;
     bool user_mode_faults = false;  // its userfaultfd does not see faults inside system calls
-    bool arms_hints = false;     // it takes orders of kind arm_hint
+    bool arms_hints = false;        // it takes orders of kind arm_hint
 };
 
 using GpuId = std::array<uint8_t, 16>;  // a GPU's UUID
@@ -54,12 +54,12 @@ struct RegionRequest {
 
 // Why somebody or something is not served.
 enum class Denial : uint8_t {
-    not_in_group,  // the user may not have /dev/userfaultfd, and user_mode_faults is off
-    too_many,      // sessions, of all or of one user
+    not_in_group,    // the user may not have /dev/userfaultfd, and user_mode_faults is off
+    too_many,        // sessions, of all or of one user
     protocol_error,  // a message that the protocol does not have
-    descriptor,    // no readable regular file, or an empty one
-    no_space,      // of the user's share of tierd's memory, of tables
-    other,         // the log says which
+    descriptor,      // no readable regular file, or an empty one
+    no_space,        // of the user's share of tierd's memory, of tables
+    other,           // the log says which
 };
 inline constexpr size_t kDenials = 6;
 inline constexpr const char* kDenialNames[kDenials] = {"not_in_group", "too_many", "protocol_error",
@@ -69,7 +69,7 @@ class SessionHandler {
   public:
     virtual ~SessionHandler() = default;
 
-    // `notice` is tierd's end of the notice channel. Returns the session's number. Errors: busy while
+    // `notice` is tierd's end of the command channel. Returns the session's number. Errors: busy while
     // shutting down.
     virtual Result<uint64_t> open_session(const Peer& peer, Fd command_channel) = 0;
     // Errors: bad_input, denied (the descriptor is no readable regular file), unsupported (the shim then
