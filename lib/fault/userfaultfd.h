@@ -1,8 +1,7 @@
-// userfaultfd.h - a client's userfaultfd, as tierd uses it: read who waits, map what is there, wake.
+// userfaultfd.h - a client's userfaultfd, as tierd uses it: read faults, map what is resident, wake.
 //
-// Owns:      the descriptor. The client holds the same open file, made it, and registered its ranges itself.
-// Invariant: nothing that the client does with its copy can make a call here block or harm anyone but the
-//            client.
+// Owns:      the descriptor. The client made it, holds the same open file, and registered its ranges itself.
+// Invariant: whatever the client does with its copy, a call here can't block or harm anyone but the client.
 // Callers:   the engine's thread only.
 // Source:    userfaultfd(2), ioctl_userfaultfd(2), Documentation/admin-guide/mm/userfaultfd.rst.
 #pragma once

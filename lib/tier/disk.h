@@ -1,8 +1,8 @@
-// disk.h - the disk that a weight file lies on: the last tier, from which clean bytes can always be had again.
+// disk.h - the disk that holds a weight file: the last tier, from which clean bytes can always be read again.
 //
 // Owns:      nothing; a snapshot.
-// Callers:   any thread; reads a handful of sysfs files.
-// Fails:     empty for what is no block device: overlays, network file systems, tmpfs.
+// Callers:   any thread; reads a few sysfs files.
+// Fails:     empty if there is no block device: overlays, network file systems, tmpfs.
 #pragma once
 
 #include <sys/types.h>

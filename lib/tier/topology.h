@@ -1,10 +1,10 @@
-// topology.h - which memory this machine has, as the kernel tells it: a pure function of a sysfs tree.
+// topology.h - the memory of this machine, as the kernel reports it: a pure function of a sysfs tree.
 //
 // Owns:      nothing; a Topology is a snapshot.
-// Invariant: a node is listed only when it has memory that programs can get; figures are 0 where the kernel
-//            is silent, never a guess.
+// Invariant: a node is listed only if it has memory that programs can use; a figure that the kernel does not report
+//            is 0.
 // Callers:   any thread; reads some hundred small files.
-// Fails:     never: a machine without the files of NUMA is one node with all processors.
+// Fails:     never: a machine without NUMA files is one node with all processors.
 #pragma once
 
 #include <cstdint>
