@@ -1,9 +1,9 @@
 // perf_ring.h - reads the ring that the kernel writes an event's records into.
 //
-// Owns:      nothing: the mapping is its owner's, who keeps it for as long as the ring.
-// Invariant: never reads outside the mapping, whatever head or a record's size say; every byte is passed once.
+// Owns:      nothing: the owner of the mapping keeps it for as long as the ring.
+// Invariant: never reads outside the mapping, whatever the head or a record's size is; every byte is read once.
 // Callers:   one thread at a time.
-// Fails:     a record with an impossible size makes the rest unreadable: it is dropped as a whole and counted.
+// Fails:     a record with an impossible size makes the rest unreadable: the rest is dropped and counted.
 // Source:    perf_event_open(2), "MMAP layout".
 #pragma once
 

@@ -1,7 +1,7 @@
-// record.h - one access to memory, as any source saw it.
+// record.h - one memory access, as a source of samples recorded it.
 //
 // Owns:      nothing; a plain value.
-// Invariant: a field that the source can't tell is 0.
+// Invariant: a field that the source does not provide is 0.
 #pragma once
 
 #include <cstdint>

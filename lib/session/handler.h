@@ -1,8 +1,8 @@
-// handler.h - what the session server asks of the engine. The server knows sockets and messages, the engine
-// knows weights.
+// handler.h - what the session server calls on the engine. The server handles sockets and messages, the engine
+// handles weights.
 //
-// Callers:   one thread a session, and many sessions at once. open_session and the others may block for as
-//            long as the session's own file does, never for another session's.
+// Callers:   one thread per session, many sessions at once. A call may block as long as the session's own file does,
+//            never because of another session's.
 #pragma once
 
 #include <sys/types.h>

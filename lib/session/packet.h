@@ -1,9 +1,9 @@
 // packet.h - one wire message with its descriptors, over a SOCK_SEQPACKET socket.
 //
-// Invariant: descriptors that come with a message are owned at once (close-on-exec); surplus ones are closed.
-// Callers:   any thread; one thread a socket and direction.
-// Fails:     gone when the peer closed, bad_input for a message that breaks the wire rules, busy when the
-//            peer does not read.
+// Invariant: descriptors of a message get an owner at once (close-on-exec); surplus ones are closed.
+// Callers:   any thread; one thread per socket and direction.
+// Fails:     gone if the peer closed, bad_input for a message that violates the protocol, busy if the peer does not
+//            read.
 #pragma once
 
 #include <array>
