@@ -1,10 +1,10 @@
 // attachment.h - the weight files that tierd serves to this process.
 //
-// Owns:      for each file a descriptor of the weight file (the way back to the kernel's mapping) and one of
-//            its arena.
-// Invariant: a row lives as long as a region stands on it or a caller has it pinned. `arena` is empty once
-//            its session has ended: no new region comes then, but the own pages that were left behind still
-//            need the weight file.
+// Owns:      for each file a descriptor of the weight file (to fall back to the kernel's mapping) and one of its
+//            arena.
+// Invariant: a row lives as long as a region refers to it or a caller has it pinned. `arena` is empty once its
+//            session has ended: no new region is made then, but the private pages that remain still need the weight
+//            file.
 // Callers:   any thread, with the table lock held.
 // Fails:     negative errno, or kNoAttachment.
 #pragma once

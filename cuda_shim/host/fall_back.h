@@ -1,11 +1,10 @@
-// fall_back.h - putting the kernel's own mapping of the weight file in the place of an arena's.
+// fall_back.h - replaces an arena's mapping by the kernel's own mapping of the weight file.
 //
-// Invariant: a byte that the client wrote stays; every other byte is the file's afterwards, or gives the
-//            error that the kernel's mapping gives. Nobody waits on a fault in the range when the call
-//            returns.
+// Invariant: a byte that the client wrote stays; every other byte is the file's afterwards, or gives the error that
+//            the kernel's mapping gives. When the call returns, no thread waits on a fault in the range.
 // Callers:   any thread, with the table lock held. Weights that may be absent are not touched.
-// Fails:     0, or the first negative errno; what could not be replaced stays a region and is tried again
-//            next time.
+// Fails:     0, or the first negative errno; a part that could not be replaced stays a region and is tried again next
+//            time.
 #pragma once
 
 #include <stdint.h>

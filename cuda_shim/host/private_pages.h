@@ -1,15 +1,14 @@
-// private_pages.h - falling back where the client may have written: its own pages stay, the file comes between
-// them.
+// private_pages.h - falls back in ranges that the client may have written: its private pages stay, the file is mapped
+// between them.
 //
-// A page is the client's own when the pagemap says that it is present, or truly swapped out, and not a file's
-// page. Before that is asked, the range is write-protected, so nobody makes another page his own in the
-// meantime; and it is asked once before, since the kernel tells a swapped page from the protection's own marks on absent
-// ones only to privileged processes.
+// A page is private if the pagemap shows it as present, or truly swapped out, and not as a page of a file. The range
+// is write-protected before the pagemap is read, so no thread makes another private page meanwhile. The pagemap is
+// also read once before, since only privileged processes can distinguish a swapped page from the marks of the
+// protection on absent pages.
 //
-// Invariant: pages that are left as `private_pages` regions are all the client's, so the arena behind them is
-//            never read again.
+// Invariant: every page of a `private_pages` region is private, so the arena behind it is never read again.
 // Callers:   any thread, with the table lock held.
-// Fails:     0 or a negative errno; what could not be replaced is a region again.
+// Fails:     0 or a negative errno; a part that could not be replaced is a region again.
 #pragma once
 
 #include <stdint.h>

@@ -1,10 +1,10 @@
 // sys.h - system calls without libc's wrappers, and the one kind of lock that the shim uses.
 //
 // Owns:      nothing.
-// Invariant: no call here changes errno, none is a cancellation point, and none goes through a symbol that
-//            this library or another preloaded one interposes.
+// Invariant: no call here changes errno, none is a cancellation point, and none uses a symbol that this library or
+//            another preloaded one interposes.
 // Callers:   any thread, also before the library's constructor has run.
-// Fails:     every call answers like the kernel itself: a negative errno, or the result.
+// Fails:     every call returns what the kernel returns: a negative errno, or the result.
 #pragma once
 
 #include <errno.h>

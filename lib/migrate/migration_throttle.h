@@ -33,9 +33,9 @@ class MigrationThrottle {
     static constexpr double kMaxSlowdown = 1.05;
     static constexpr uint64_t kSlowest = 16;  // a drain is to end, however slow its readers are
     static constexpr uint64_t kUpdateNs = 100'000'000;
-    static constexpr uint64_t kPauseFactor = 24;            // times as long as a batch took
+    static constexpr uint64_t kPauseFactor = 24;      // times as long as a batch took
     static constexpr uint64_t kSlowestByPause = 256;  // as kSlowest, where rests alone are what makes it slow
-    static constexpr uint32_t kEnough = 32;          // waits with moves, before they say anything
+    static constexpr uint32_t kEnough = 32;           // waits with moves, before they say anything
 
     // 0: no limit.
     explicit MigrationThrottle(uint64_t limit_bytes_per_s);

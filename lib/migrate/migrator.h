@@ -15,8 +15,8 @@
 #include <thread>
 #include <vector>
 
-#include "lib/migrate/move.h"
 #include "lib/migrate/migration_throttle.h"
+#include "lib/migrate/move.h"
 #include "lib/migrate/rate_limit.h"
 
 namespace tierd {

@@ -32,7 +32,7 @@ struct MoveRequest {
 enum class MoveOutcome : uint8_t {
     moved,
     refused,    // nothing changed; `error` says why
-    split,  // some pages are elsewhere and could not be brought back
+    split,      // some pages are elsewhere and could not be brought back
     cancelled,  // nothing changed
 };
 
@@ -54,6 +54,6 @@ inline constexpr uint32_t kMoveAttempts = 5;
 // Carries out moves together, since every call drains the caches of all processors first. A move whose flag in
 // `cancelled` is set is given up between attempts. Results are in the order of requests.
 std::vector<MoveResult> migrate_pages(std::span<const MoveRequest> requests,
-                              std::span<const std::shared_ptr<std::atomic<bool>>> cancelled);
+                                      std::span<const std::shared_ptr<std::atomic<bool>>> cancelled);
 
 }  // namespace tierd

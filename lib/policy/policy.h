@@ -1,9 +1,8 @@
-// policy.h - what a placement policy is asked and how it answers. eBPF policies stand behind the same
-// interface.
+// policy.h - the interface of placement policies, built in and eBPF.
 //
-// Owns:      the words of the conversation; no state.
-// Invariant: a policy proposes, the engine disposes: every decision is validated (state, capacity, pins), so
-//            a wrong answer costs speed and nothing else.
+// Owns:      the types of calls and decisions; no state.
+// Invariant: a policy proposes, the engine decides: every proposal is validated (state, capacity, pins), so a wrong one
+//            costs speed and nothing else.
 // Callers:   the engine's thread only. A policy never blocks, never does I/O.
 #pragma once
 
@@ -82,7 +81,7 @@ struct PolicyView {
     uint64_t now_ns = 0;                          // CLOCK_MONOTONIC
     std::span<const tierd_tier_info> tiers = {};  // by number; [0] is none. Empty: dram is all there is
     uint32_t models = 0;                          // slots in use are 0 .. models-1
-    uint32_t gpus = 0, leases = 0;               // the same of GPUs and leases
+    uint32_t gpus = 0, leases = 0;                // the same of GPUs and leases
     ExtentId wanted =
         kNoExtent;  // in reclaim() without demand: what memory is wanted for; none: to have some free
 };
@@ -95,8 +94,8 @@ class Policy {
     virtual void model_open(const PolicyView& view, const PolicyModel& model) = 0;
     virtual void model_close(const PolicyView& view, uint32_t model) = 0;
 
-    // Between model_open and model_close sessions come and go: the first, the last. Policies that look at rows alone need
-    // not know.
+    // Between model_open and model_close sessions come and go: the first, the last. Policies that look at rows alone
+    // need not know.
     virtual void first_session(const PolicyView& /*view*/, uint32_t /*model*/, PolicyDecisions& /*out*/) {}
     virtual void last_session(const PolicyView& /*view*/, uint32_t /*model*/, PolicyDecisions& /*out*/) {}
 

@@ -1,10 +1,9 @@
-// tiering.h - the default policy across memory tiers: what is hot goes up, what is cold makes room for it.
+// tiering.h - the default policy across memory tiers: promotes hot extents, demotes cold ones to make space.
 //
-// Owns:      the place in the table where the next epoch goes on.
-// Invariant: with one tier it proposes nothing and looks at nothing. A promotion is proposed only for an extent that was
-//            touched lately more than once, and never against one that is nearly as hot: two extents do not keep
-//            changing places.
-// Callers:   the engine's thread. An epoch looks at kSlice rows at most (about a millisecond).
+// Owns:      the row at which the next epoch continues.
+// Invariant: with one tier it proposes nothing and reads no row. It promotes only an extent that was touched more than
+//            once lately, and never in exchange for one that is nearly as hot: two extents do not keep changing places.
+// Callers:   the engine's thread. An epoch reads at most kSlice rows (about a millisecond).
 // Fails:     never.
 #pragma once
 

@@ -10,9 +10,9 @@
 //   armed    an extent that is mapped nowhere (rearmed, hinted, evicted) shows its next touch as a fault. The time
 //            from arming to the touch is exponential for random touches. So the rate is touches / time armed, also if
 //            the extent is disarmed without a touch.
-//   counted  samples of the processor stand for a number of accesses each, and are seen all the time. Heat is the
-//            count that a counter with a half life of kHeatHalfLifeNs would have at that rate. So both kinds mean the
-//            same: touches in about the last 14 seconds.
+//   counted  samples of the processor stand for a number of accesses each, and are seen all the time.
+// Heat is the count that a counter with a half life of kHeatHalfLifeNs would have at that rate. So both kinds mean the
+// same: touches in about the last 14 seconds.
 #pragma once
 
 #include <cstdint>

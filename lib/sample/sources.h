@@ -18,11 +18,11 @@ namespace tierd {
 
 // In the order of preference.
 struct SourceOffer {
-    std::string name;   // pebs, ibs, spe, hint, damon, idle
+    std::string name;           // pebs, ibs, spe, hint, damon, idle
     std::string record_fields;  // what a record of it holds
     bool available = false;
     std::string unavailable_reason;  // empty: available
-    std::string event;    // as the kernel or libpfm4 calls it
+    std::string event;               // as the kernel or libpfm4 calls it
 };
 
 std::vector<SourceOffer> discover_sources();
