@@ -53,9 +53,9 @@ class AttachmentTable {
     uint32_t find(const FileIdentity& identity);
     // A free row, pinned, with nothing in it; kNoAttachment when all are taken.
     uint32_t take();
-    // Gives back a pin, and closes the descriptors of a row that nobody uses any more.
+    // Gives back a pin, and closes the descriptors of a row that is no longer used.
     void unpin(uint32_t index);
-    // Closes what no region stands on.
+    // Closes rows that no region refers to.
     void collect();
     // The session has ended: closes all arenas.
     void end_session();

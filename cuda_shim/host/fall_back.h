@@ -13,7 +13,7 @@
 
 namespace tierd::shim {
 
-// Everything in [begin, end) that stands on an arena; whole huge pages of hugetlb arenas.
+// Everything in [begin, end) that maps an arena; whole huge pages of hugetlb arenas.
 long fall_back_range(uint64_t begin, uint64_t end);
 // Every mapped byte of tierd's file `number` in [offset, offset + length) of the file.
 long fall_back_file(uint64_t number, uint64_t offset_bytes, uint64_t length_bytes);
@@ -23,7 +23,7 @@ long fall_back_everything();
 // read as zeros.
 void close_what_is_left();
 
-// After fork(), in the child and before anything else runs there: regions that nobody can write are holes
+// After fork(), in the child and before anything else runs there: regions that can't be written are holes
 // (MADV_DONTFORK), the others were inherited without their userfaultfd.
 void fall_back_in_child();
 

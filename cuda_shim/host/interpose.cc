@@ -149,7 +149,7 @@ TIERD_EXPORT int munlockall() noexcept {
     return answer(unlock_all_memory());
 }
 
-// Our own descriptors stay open: without them nobody would fill what the engine has mapped.
+// Our own descriptors stay open: without them no process would fill what the engine has mapped.
 TIERD_EXPORT int close(int fd) {
     return is_guarded(fd) ? 0 : close_next(fd);
 }

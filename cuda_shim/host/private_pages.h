@@ -17,18 +17,18 @@
 
 namespace tierd::shim {
 
-// `region` has been taken out of the table. tierd must not map pages of it at the same time: it has been told
-// of the unmap, has ordered the fall-back itself, or is gone.
+// `region` has been taken out of the table. tierd must not map pages of it at the same time: it was informed
+// of the unmap, has commanded the fall-back itself, or is gone.
 long replace_writable(const Region& region);
 // The same in a forked child, which has one thread and no userfaultfd.
 long replace_writable_in_child(const Region& region);
 
-// True when a page of [begin, end) is the client's own, or when nobody can say. Needs no lock.
+// True when a page of [begin, end) is private, or when that is unknown. Needs no lock.
 bool may_hold_private_pages(uint64_t begin, uint64_t end);
 
-// The client's own pages in [begin, end) are given up (MADV_DONTNEED): the file's bytes take their place.
+// The private pages in [begin, end) are dropped (MADV_DONTNEED): the file's bytes take their place.
 long drop_private_pages(uint64_t begin, uint64_t end);
-// The client's own pages in [begin, end) move into the kernel's mapping, so that no trace of an arena is left
+// The private pages in [begin, end) move into the kernel's mapping, so that no trace of an arena is left
 // there.
 long rebuild_private_pages(uint64_t begin, uint64_t end);
 

@@ -31,7 +31,7 @@ struct Config {
 // Numbers from here on are not guarded against close(); ours lie below unless thousands are taken.
 inline constexpr int kGuardableFds = 8192;
 
-// The functions that this library's own stand before, for calls that another preloaded library may care
+// The functions that this library interposes, for calls that another preloaded library may care
 // about.
 struct NextFunctions {
     int (*close)(int) = nullptr;
@@ -44,7 +44,7 @@ struct State {
     NextFunctions next;                             // from the constructor
     uint64_t guarded_fds[kGuardableFds / 64] = {};  // atomic words; see owned_fd.h
 
-    Lock request_lock;  // guards: session, and the order of what tierd is told
+    Lock request_lock;  // guards: session, and the order of messages to tierd
     Lock table_lock;    // guards: regions, attachments
     Session session;
     RegionTable regions;

@@ -20,7 +20,7 @@ enum class HugePages : uint8_t { automatic, hugetlb, thp, off };
 class ArenaStore {
   public:
     // Finds out what this machine can do. `budget_bytes` bounds the hugetlb pages asked of the system. `note`
-    // is where changed settings are remembered (changed_settings.h). Never fails: what can't be had is told by notes().
+    // is the file that records changed settings (changed_settings.h). Never fails: notes() lists what is unavailable.
     static ArenaStore discover(HugePages wanted, uint64_t budget_bytes, const std::string& note = {});
 
     // An empty arena of at least `length_bytes` (rounded up to `extent_bytes`). hugetlb is used only when

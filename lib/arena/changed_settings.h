@@ -26,7 +26,8 @@ class ChangedSettings {
     bool remembered() const { return changes_.empty() || note_; }
     void restore();
 
-    // What a setting says: its line, or of a choice as in "always [never]" the one in brackets. Empty: there is none.
+    // A setting's value: its line, or of a choice such as "always [never]" the word in brackets. Empty: no such
+    // setting.
     static std::string read(const std::string& path);
 
   private:

@@ -15,7 +15,7 @@ namespace tierd {
 
 struct Fault {
     uint64_t address = 0;        // as it was touched; not rounded to a page
-    uint32_t thread = 0;         // tid in the client, where the kernel tells it; else 0
+    uint32_t thread = 0;         // tid in the client, if the kernel reports it; else 0
     bool minor = false;          // the page is in the arena, only not mapped there
     bool write_protect = false;  // a writer waits for a fall-back under way; not ours to answer
     bool write = false;
@@ -46,7 +46,7 @@ class Userfaultfd {
     // The same of one page, by one call: for a page that was taken out of an extent that is mapped otherwise.
     Mapped continue_page(uint64_t address);
 
-    // Lets waiters in the range try again. Harmless where nobody waits.
+    // Wakes waiting threads in the range; they fault again. Harmless if none waits.
     void wake(uint64_t address, uint64_t length_bytes);
 
   private:

@@ -31,7 +31,7 @@ struct MoveRequest {
 
 enum class MoveOutcome : uint8_t {
     moved,
-    refused,    // nothing changed; `error` says why
+    refused,    // nothing changed; `error` has the reason
     split,      // some pages are elsewhere and could not be brought back
     cancelled,  // nothing changed
 };

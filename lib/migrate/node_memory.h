@@ -35,7 +35,7 @@ struct PagesByNode {
 };
 
 // By which pages the range is mapped here: 2 MiB where all of it is mapped by huge entries of the page table, each of
-// which stands in one node as a whole; else its own page size. Empty where the kernel can't tell (before 6.7).
+// which is whole on one node; else its own page size. Empty if the kernel can't report it (before 6.7).
 std::optional<uint64_t> mapped_page_bytes(const PageRange& range);
 
 // Asks the kernel for the node of each page, or a negative errno; moves nothing. Pages that are in memory but that this
@@ -45,12 +45,12 @@ Result<void> find_nodes(const PageRange& range, std::span<int> nodes);
 Result<PagesByNode> find_pages(const PageRange& range);
 
 // Makes this process's page table show the range. Errors: gone where not all of it is in memory; it is left alone
-// then, since a touch would fill the hole with zeros. Nobody may punch a hole meanwhile.
+// then, since a touch would fill the hole with zeros. No thread may punch a hole meanwhile.
 Result<void> map_pages(const PageRange& range);
 
 // Asks for the page at each address to be moved to the node at the same index, pages that other processes have mapped
-// too where this process may (CAP_SYS_NICE). status[i] is then what the kernel says of page i: a node, a negative
-// errno, or -EAGAIN where it said nothing. Not to be taken for where the page is: find_nodes() tells. Errors: what
+// too where this process may (CAP_SYS_NICE). status[i] is then the kernel's result for page i: a node, a negative
+// errno, or -EAGAIN if it gave none. It is not the page's location: use find_nodes(). Errors: what
 // refused the call as a whole.
 Result<void> move_pages_to(std::span<void*> pages, std::span<const int> nodes, std::span<int> status);
 

@@ -42,7 +42,7 @@ class ExtentLayout {
     bool is_seam(uint32_t index) const;
     // The extent that holds this byte, which must lie before the end.
     uint32_t index_at(uint64_t offset_bytes) const;
-    // Tells layouts of one file apart; an even one's is its extent size.
+    // Distinguishes layouts of one file; for an even one it is the extent size.
     uint64_t fingerprint() const;
 
   private:

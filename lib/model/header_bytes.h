@@ -45,7 +45,7 @@ class HeaderBytes {
     int fd_ = -1;  // -1: bytes in memory, there is nothing to read from
 };
 
-// Whether `text` may stand in a log line or on a terminal: well-formed UTF-8 (no overlong forms, no
+// Whether `text` is safe in a log line or on a terminal: well-formed UTF-8 (no overlong forms, no
 // surrogates, nothing above U+10FFFF) without control characters. O(length).
 bool is_plain_text(const char* text, size_t bytes) noexcept;
 

@@ -37,7 +37,7 @@ struct Knob {
     std::string value;  // a number in C's spelling, or text for a char array
 };
 
-// What can be told of an object without loading it, and so without any right.
+// What is known of an object without loading it, and so without any right.
 struct ObjectDescription {
     ObjectSummary summary;
     std::vector<Knob> knobs;  // with the values of its author

@@ -64,7 +64,7 @@ class BpfPolicy final : public Policy {
     std::unique_ptr<Policy> built_in_;
     bool by_score_;
     ScoreVictims victims_;
-    PolicyDecisions scratch_;              // what the built-in policy says
+    PolicyDecisions scratch_;              // what the built-in policy returns
     std::vector<PolicyReply> replies_;     // reused
     std::vector<tierd_decision> delayed_;  // to be asked again in the next epoch
     std::vector<tierd_tier_info> tiers_;   // as they were in the last epoch

@@ -37,7 +37,7 @@ Result<void> bpf_usable();
 
 class BpfTables {
   public:
-    // `room`: rows of extents. All zero.
+    // `capacity`: rows of extents. All zero.
     static Result<std::shared_ptr<BpfTables>> make(uint32_t capacity);
 
     uint32_t capacity() const { return room_; }

@@ -29,7 +29,7 @@ class ExtentLists {
     // Gives a block back. Its lists must be empty.
     void give_block(List first);
 
-    // What the row counts for in bytes(); 0 until it is said. For a row that is in no list.
+    // What the row counts for in bytes(); 0 until it is set. For a row that is in no list.
     void weigh(ExtentId row, uint32_t bytes);
 
     void push_back(List list, ExtentId row);  // moves the row when it is in a list already

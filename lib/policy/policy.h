@@ -37,7 +37,7 @@ struct PolicyModel {
         order;  // extent indices in the order in which a pass is expected to touch them (each once):
                 // learned in earlier runs, else by the file's offsets. Valid until model_close.
     bool order_learned = false;
-    // For policies that tell models apart; the built-in ones do not.
+    // For policies that distinguish models; the built-in ones do not.
     std::string_view name = {};  // as administrators see it; valid until model_close
     uint32_t uid = 0;            // user of the session that opened it
     uint64_t cgroup = 0;         // id of that session's cgroup; 0: unknown
@@ -51,7 +51,7 @@ struct PolicyTier {
 
 inline constexpr size_t kMaxWatch = 128;  // extents in one answer: about a millisecond
 
-// A proposal to carry a resident extent to another memory tier.
+// A proposal to move a resident extent to another memory tier.
 struct ProposedMove {
     ExtentId extent = kNoExtent;
     uint8_t tier = TIERD_NO_TIER;
@@ -60,7 +60,7 @@ struct ProposedMove {
 
 // What the policy answers. The engine takes the entries in order and stops when it has enough.
 struct PolicyDecisions {
-    std::vector<ExtentId> read_ahead;  // fill these, the first first; ignored when not absent
+    std::vector<ExtentId> read_ahead;  // fill these, in order; ignored when not absent
     std::vector<ExtentId>
         speculative;  // as read_ahead, when there is nothing else to read: they may not be touched
     std::vector<ExtentId> evict;      // drop these; ignored when not resident or pinned

@@ -20,7 +20,7 @@
 
 namespace tierd {
 
-// With `hook` admit the wishes of a built-in policy are put before tierd/admit, and nothing else is called.
+// With `hook` admit the proposals of a built-in policy are passed to tierd/admit, and nothing else is called.
 struct PolicyCall {
     Hook hook = Hook::epoch;
     tierd_call arguments{};

@@ -31,9 +31,9 @@ class PolicyRunner {
 // The destructor runs tierd/exit.
 std::unique_ptr<PolicyRunner> run_at_once(std::shared_ptr<BpfObject> object);
 
-// `notify` says that replies have come; it must not call the runner. The destructor returns at once: the thread runs
-// tierd/exit (unless the policy has an exit reason) and ends by itself, with its own share of everything
-// that its programs use.
+// `notify` is called when replies have come; it must not call the runner. The destructor returns at once: the thread
+// runs tierd/exit (unless the policy has an exit reason) and ends by itself, with its own share of everything that
+// its programs use.
 std::unique_ptr<PolicyRunner> run_on_thread(std::shared_ptr<BpfObject> object, std::function<void()> notify);
 
 }  // namespace tierd

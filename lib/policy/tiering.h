@@ -20,8 +20,8 @@ inline constexpr uint64_t kTierHalfLifeNs = 10'000'000'000;
 
 class TierPlanner {
   public:
-    // Appends moves: promotions, exchanges (the cold one's way down stands directly before the hot one's way up), and
-    // demotions ahead of pressure. Only while `room` says that more moves are welcome.
+    // Appends moves: promotions, exchanges (the cold one's demotion is directly before the hot one's promotion), and
+    // demotions ahead of pressure. `out` then has at most `capacity` moves.
     void plan(const PolicyView& view, PolicyDecisions& out, size_t capacity);
 
   private:

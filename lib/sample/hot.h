@@ -56,7 +56,7 @@ struct CodePlace {
     auto operator<=>(const CodePlace&) const = default;
 };
 
-// Who reads: accesses by instruction and by thread. Holds at most kMostRows of each; what comes beyond is one row of
+// Readers: accesses by instruction and by thread. Holds at most kMostRows of each; what comes beyond is one row of
 // its own.
 class Readers {
   public:

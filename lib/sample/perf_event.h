@@ -22,7 +22,7 @@ inline constexpr pid_t kEveryProcess = -1;
 perf_event_attr sampling_attr(uint32_t type, uint64_t config, uint64_t period);
 
 // perf_event_open(2), close-on-exec. `leader`: the event of its group; -1: none. Errors: denied, unsupported or
-// kernel_refused, the hint says what would help.
+// kernel_refused, with a hint that helps.
 Result<Fd> open_event(const perf_event_attr& attr, pid_t thread, int cpu, const std::string& name,
                       int leader = -1);
 

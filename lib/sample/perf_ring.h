@@ -19,7 +19,7 @@ namespace tierd {
 
 class PerfRing {
   public:
-    // One record: its type and what stands behind its header. Valid during the call only.
+    // One record: its type and the bytes after its header. Valid during the call only.
     using Visitor = std::function<void(uint32_t type, std::span<const std::byte> body)>;
 
     // `data` is the page's ring, a power of two bytes long. `page` is the control page, shared with the kernel.

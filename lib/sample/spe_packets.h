@@ -43,7 +43,7 @@ enum SpeEvent : uint64_t {
 };
 
 // The word that the kernel would give for the record: union perf_mem_data_src. `neoverse`: its data sources are those
-// of Arm's Neoverse processors; of others only the events tell.
+// of Arm's Neoverse processors; for others only the events are used.
 uint64_t perf_data_source(const SpeRecord& record, bool neoverse) noexcept;
 
 // True for the main id register of a processor whose data sources are Neoverse's.

@@ -20,7 +20,7 @@
 
 namespace tierd {
 
-// What must stand behind each record that is no sample: thread, time and processor.
+// What must follow each record that is no sample: thread, time and processor.
 inline constexpr uint64_t kSpeSampleFields = PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU;
 
 class SpeStream {

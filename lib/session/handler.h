@@ -27,7 +27,7 @@ using GpuId = std::array<uint8_t, 16>;  // a GPU's UUID
 
 struct LeaseRequest {
     GpuId gpu{};
-    uint64_t total_bytes = 0;  // of the GPU's memory, as the client says
+    uint64_t total_bytes = 0;  // of the GPU's memory, as the client reports it
 };
 
 struct AttachRequest {
@@ -52,14 +52,14 @@ struct RegionRequest {
     uint64_t length_bytes = 0;
 };
 
-// Why somebody or something is not served.
+// Why a client or a file is not served.
 enum class Denial : uint8_t {
     not_in_group,    // the user may not have /dev/userfaultfd, and user_mode_faults is off
     too_many,        // sessions, of all or of one user
     protocol_error,  // a message that the protocol does not have
     descriptor,      // no readable regular file, or an empty one
     no_space,        // of the user's share of tierd's memory, of tables
-    other,           // the log says which
+    other,           // the log has the reason
 };
 inline constexpr size_t kDenials = 6;
 inline constexpr const char* kDenialNames[kDenials] = {"not_in_group", "too_many", "protocol_error",
@@ -83,7 +83,7 @@ class SessionHandler {
     virtual void fallen_back(uint64_t session, uint32_t sequence, int status) = 0;
     virtual void close_session(uint64_t session) = 0;
 
-    // Told for the count; the client has its answer.
+    // For the counters; the client already has its reply.
     virtual void refused(Denial) {}
 
     // A lease channel, from here on the handler's: all that comes on it is lease messages.

@@ -45,7 +45,7 @@ Result<Packet> receive_packet(int socket);
 // Sends without blocking. Errors: busy when the peer's queue is full, gone when it left.
 Result<void> send_packet(int socket, std::span<const std::byte> message, std::span<const int> fds);
 
-// Ends the channel for both sides, whoever else holds the socket.
+// Ends the channel for both sides, also if another process holds the socket.
 void hang_up(int socket);
 
 template <class T>

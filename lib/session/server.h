@@ -17,9 +17,9 @@
 namespace tierd {
 
 struct ServerConfig {
-    std::string socket_path;  // made with mode 0666: who may have weights is decided by the file's own rights
-    Fd inherited_socket;      // from systemd's socket activation; then socket_path is not made
-    std::string group;        // its members get /dev/userfaultfd; empty: root and tierd's own user only
+    std::string socket_path;        // made with mode 0666: the file's own rights decide who may read weights
+    Fd inherited_socket;            // from systemd's socket activation; then socket_path is not made
+    std::string group;              // its members get /dev/userfaultfd; empty: root and tierd's own user only
     bool user_mode_faults = false;  // may the others be served with a user-mode-only userfaultfd?
     uint32_t deadline_ms = 500;
     uint32_t max_sessions = 1024;

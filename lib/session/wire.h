@@ -70,7 +70,7 @@ struct Attach {
     char path[256];  // the client's name of the file, for display only; NUL-terminated
 };
 
-// shim → tierd: arena bytes [offset, offset + length) stand at `address`, registered with the session's
+// shim → tierd: arena bytes [offset, offset + length) are mapped at `address`, registered with the session's
 // userfaultfd. Descriptor with the first Map of a session: the userfaultfd. From the reply on, touches are
 // served.
 struct Map {
@@ -129,7 +129,7 @@ struct FallBack {
     uint64_t offset_bytes;
     uint64_t length_bytes;
 };
-// The same layout with kind arm_hint: unmap the page at `offset_bytes` of `file` wherever it stands in a mapping that
+// The same layout with kind arm_hint: unmap the page at `offset_bytes` of `file` in every mapping that
 // can't be written, so that its next touch is a fault. `length_bytes` is the page's. A hint: it may be ignored.
 struct FallenBack {
     Header header;
@@ -138,8 +138,8 @@ struct FallenBack {
 };
 
 // A GPU's memory is shared by leases: how much of it a process may have. The messages below go over a connection for
-// each process and GPU; the lease ends with it. None of them has a Reply: tierd tells every change by a LeaseGrant, and
-// how things stand when it hears lease_query.
+// each process and GPU; the lease ends with it. None of them has a Reply: tierd sends a LeaseGrant for every change,
+// and for lease_query.
 
 // shim → tierd, first message: "I am about to use this GPU."
 struct LeaseHello {
@@ -150,8 +150,9 @@ struct LeaseHello {
     uint64_t total_bytes;  // of the GPU's memory
 };
 
-// shim → tierd: the next launch needs a lease of `required_bytes`; with `requested_bytes` all that the process has allocated
-// would be on the GPU. The process waits until a LeaseGrant says enough. Only `required_bytes` may be beyond the capacity.
+// shim → tierd: the next launch needs a lease of `required_bytes`; with `requested_bytes` all that the process has
+// allocated would be on the GPU. The process waits until a LeaseGrant is large enough. Only `required_bytes` may be
+// beyond the capacity.
 struct LeaseGrow {
     Header header;
     uint64_t required_bytes;
@@ -166,7 +167,7 @@ struct LeaseShrunk {
     uint64_t pinned_bytes;  // of it, what can't be given back
 };
 
-// shim → tierd: which bytes of a weight file stand in the GPU's memory, every second or so while that changes. For
+// shim → tierd: which bytes of a weight file are in the GPU's memory, every second or so while that changes. For
 // display only. With `begins`, what was shown before is forgotten.
 struct LeaseResidency {
     Header header;
@@ -179,8 +180,8 @@ struct LeaseResidency {
     } runs[24];
 };
 
-// tierd → shim: the lease as it is now. The first one is the reply to LeaseHello. The sequence is that of the last message
-// received from the process: if that is older than its last LeaseShrunk, `lease_bytes` is out of date.
+// tierd → shim: the lease as it is now. The first one is the reply to LeaseHello. The sequence is that of the last
+// message received from the process: if that is older than its last LeaseShrunk, `lease_bytes` is out of date.
 struct LeaseGrant {
     Header header;
     int32_t status;     // 0, or a negative errno: tierd grants no leases of this GPU

@@ -44,7 +44,7 @@ struct TierSpec {
     bool operator==(const TierSpec&) const = default;
 };
 
-// What an administrator says of a tier; what is not said is as found.
+// An administrator's settings of a tier; an empty one keeps what was found.
 struct TierOverride {
     std::string name;  // of a found tier, or a new one's
     std::optional<TierKind> kind = {};
@@ -73,7 +73,7 @@ std::vector<TierSpec> class_tiers(const Topology& topology, uint64_t dram_bytes,
 // What a node without processors is, beside ordinary DRAM of these figures.
 TierKind kind_by_figures(const NodeFigures& node, const NodeFigures& dram) noexcept;
 
-// Applies what the administrator says. Errors: bad_config for a name said twice, a node that is not there or that two
+// Applies the administrator's settings. Errors: bad_config for a name given twice, a node that is not there or that two
 // tiers claim, a new tier without kind or capacity, more capacity than the node has.
 Result<std::vector<TierSpec>> merge_tiers(std::vector<TierSpec> found, std::span<const TierOverride> said,
                                           const Topology& topology);
@@ -81,7 +81,7 @@ Result<std::vector<TierSpec>> merge_tiers(std::vector<TierSpec> found, std::span
 // Checks one tier against the machine. Errors: bad_input, as above.
 Result<void> check_tier(const TierSpec& spec, const Topology& topology);
 
-// How far the tier is from the processors of a node: 0 where it is theirs, INT_MAX where nobody says.
+// How far the tier is from the processors of a node: 0 where it is theirs, INT_MAX if unknown.
 int distance_from(const TierSpec& spec, int node) noexcept;
 
 // The fastest first: by kind; of one kind by bandwidth and latency, those of which both are known before others.

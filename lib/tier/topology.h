@@ -24,7 +24,7 @@ struct MemoryNode {
     uint64_t total_bytes = 0;
     uint64_t free_bytes = 0;
     bool has_cpus = false;
-    bool is_cxl = false;      // a CXL region stands behind it
+    bool is_cxl = false;      // the node belongs to a CXL region
     bool is_device = false;   // it came by a DAX device in the kmem mode: memory that is not the system's own
     int kernel_tier = -1;     // the kernel's own ranking: memory_tierN; the lower the faster; -1: it has none
     uint64_t latency_ns = 0;  // of a read by the nearest processors
