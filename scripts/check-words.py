@@ -15,12 +15,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # What was said before, and what is said now.
 REPLACED = {
-    "HeatLedger": "HeatEstimator", "AddressBook": "MappingHistory", "DiskBook": "DiskRegistry", "GpuArbitrator": "GpuArbitrator",
-    "GpuLeaseTable": "GpuLeaseTable", "LeaseUpdate": "LeaseUpdate", "PolicyConduct": "PolicyHealth", "Succession": "ExpertPredictor",
+    "HeatLedger": "HeatEstimator", "AddressBook": "MappingHistory", "DiskBook": "DiskRegistry", "LeaseDesk": "GpuArbitrator",
+    "CardBook": "GpuLeaseTable", "CardWord": "LeaseUpdate", "PolicyConduct": "PolicyHealth", "Succession": "ExpertPredictor",
     "WorthVictims": "ScoreVictims", "worth": "score, or priority of a lease", "objection": "exit_reason",
     "tierd_mark": "tierd_extent_ctx", "tierd_lease_mark": "tierd_lease_ctx", "renew_page": "rearm_page",
     "show_touch": "arm_hint", "FallBackOrder": "FallBackCommand", "stood_still": "stalled", "unheard": "no_ack",
-    "broken_rules": "protocol_error", "why_not": "unavailable_reason", "overcommit_bytes": "overcommit_bytes",
+    "broken_rules": "protocol_error", "why_not": "unavailable_reason", "utmost_bytes": "overcommit_bytes",
     "Passage": "LaunchScope", "own_pages": "private_pages", "furnish": "apply_hello", "hand_over": "upgrade",
     "make_optimum": "make_belady", "replay_measure": "replay_reference", "overslept": "stalled", "EngineObserver": "TraceRecorder",
 }
@@ -30,7 +30,7 @@ ELSEWHERE = set("""
 shmem_enabled nr_overcommit_hugepages max_map_count free_page_reporting sched_vcpu_pack bpf_sys_bpf PyTorch vLLM llama_cpp
 OpenAPI GitHub NumPy SQLite libcuda libcudart libstdc CUtensorMap gate_up_proj token_embd memory_order seq_cst std_atomic
 key_l lane_l NAME.bpf.c cuda.h vmlinux.h btf.h arm_spe_pmu.c llama_decode ioctl_userfaultfd expand_fdtable SyncWriteStream SyncReadStream
-MaxSize cuda_wrappers.cc pagemap_scan io_uring_enter dlopen_notify core_pattern userfaultfd_ctx mm_struct vm_area_struct perf_event_paranoid
+MaxSize cuda_wrappers.cc pagemap_scan io_uring_enter pidfd_open dlopen_notify core_pattern userfaultfd_ctx mm_struct vm_area_struct perf_event_paranoid
 """.split())
 
 CODE = re.compile(r"\.(cc|h|c|bpf\.c)$")
