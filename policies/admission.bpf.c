@@ -2,11 +2,11 @@
  *
  * admission.bpf.c - a move must pay for itself.
  *
- * Why:   bringing an extent into faster memory costs bandwidth that readers need too, and an extent that is soon cold
- *        again was carried for nothing. So everything that was touched lately is proposed, and each proposal must show
- *        that the time it will save, as often as it is expected to be touched, is more than the time it takes.
- * Reads: heat, as the number of touches to come while it lasts; bandwidth and latency of the two tiers. Where these are
- *        unknown nothing can be reckoned, and everything is admitted. A read-ahead is a read that is needed anyway.
+ * Why:   moving an extent into faster memory costs bandwidth that readers need too, and is wasted if the extent is
+ *        cold again soon. So everything that was touched lately is proposed, and a proposal is admitted only if the
+ *        time that its expected touches save exceeds the time that the move takes.
+ * Reads: heat, as the number of expected touches; bandwidth and latency of the two tiers. If these are unknown,
+ *        everything is admitted. A read-ahead is always admitted: the read is needed anyway.
  */
 #include "tierd.bpf.h"
 #include "two_tiers.bpf.h"
@@ -45,7 +45,7 @@ TIERD_HOOK(admit)
 	__u64 here_ns, there_ns, saved_ns, cost_ns;
 
 	if (!row || !from || !to || from->rank < to->rank)
-		return TIERD_ADMIT; /* a read-ahead, or making room */
+		return TIERD_ADMIT; /* a read-ahead, or a demotion */
 	here_ns = reading_ns(from, row->bytes);
 	there_ns = reading_ns(to, row->bytes);
 	if (!here_ns || !there_ns)
@@ -55,7 +55,7 @@ TIERD_HOOK(admit)
 	return saved_ns * 100 >= cost_ns * margin_percent ? TIERD_ADMIT : TIERD_REFUSE;
 }
 
-/* Who was touched since the last epoch wants to come up; who was not for ten of them makes room. */
+/* Promotes extents that were touched since the last epoch; demotes those not touched for ten epochs. */
 TIERD_HOOK(epoch)
 {
 	__u64 old_ns = call->now_ns - 10 * (call->now_ns - last_epoch_ns);

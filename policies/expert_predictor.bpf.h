@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * expert_predictor.bpf.h - which expert follows which from one layer to the next, learned from touches.
+ * expert_predictor.bpf.h - predicts the experts of the next layer from those of this layer; learns from touches.
  *
  * Owns:      the map of successors, and which experts were touched in the layer before and in this one.
- * Invariant: what is foretold came more often than not, by `sure` at least.
+ * Invariant: a predicted expert followed more often than not, by `sure` at least.
  * Callers:   a policy's fault hook, for each touch of an expert that is seen; experts are named by one of their slices.
- *            Of several models that are read at once, only touches that follow each other in one of them teach.
+ *            If several models are read at once, only consecutive touches of one model are learned from.
  */
 /* clang-format off */
-#ifndef TIERD_SUCCESSION_BPF_H
-#define TIERD_SUCCESSION_BPF_H
+#ifndef TIERD_EXPERT_PREDICTOR_BPF_H
+#define TIERD_EXPERT_PREDICTOR_BPF_H
 
 #include "tierd.bpf.h"
 
-#define SUCCESSION_MOST 16 /* experts of a layer that are remembered; a power of two */
+#define PREDICTOR_MOST 16 /* experts of a layer that are remembered; a power of two */
 
 struct successor {
 	__u32 extent;
@@ -26,11 +26,11 @@ struct {
 	__type(value, struct successor);
 } successors SEC(".maps");
 
-static __u32 above[SUCCESSION_MOST], here[SUCCESSION_MOST], aboves, heres, taught;
+static __u32 above[PREDICTOR_MOST], here[PREDICTOR_MOST], aboves, heres, taught;
 static __u32 model_here, layer_here;
 
-/* A layer begins: what follows whom loses one; it gains two when it comes, so only what mostly comes gets ahead. What is
- * mapped comes unseen, and stays as it is.
+/* A layer begins: each successor's count loses one; it gains two when the successor is touched, so only frequent ones
+ * grow. Touches of mapped successors are not seen; their counts stay.
  */
 __noinline int begin_layer(__u32 follows)
 {
@@ -39,7 +39,7 @@ __noinline int begin_layer(__u32 follows)
 	aboves = follows ? heres : 0;
 	heres = 0;
 	tierd_for (i, 0, aboves) {
-		__u32 before = above[i & (SUCCESSION_MOST - 1)] = here[i & (SUCCESSION_MOST - 1)];
+		__u32 before = above[i & (PREDICTOR_MOST - 1)] = here[i & (PREDICTOR_MOST - 1)];
 		struct successor *known = bpf_map_lookup_elem(&successors, &before);
 		const struct tierd_extent *row = known ? tierd_extent(known->extent) : NULL;
 
@@ -49,14 +49,14 @@ __noinline int begin_layer(__u32 follows)
 	return 0;
 }
 
-/* A successor that fell back to nothing gives way to one of those that come, now this one, now another. */
+/* A successor whose count fell to zero is replaced by one of those that were touched, each in turn. */
 __noinline int learn(__u32 after, __u32 sure)
 {
 	__u32 i;
 
 	taught++;
 	tierd_for (i, 0, aboves) {
-		__u32 before = above[i & (SUCCESSION_MOST - 1)];
+		__u32 before = above[i & (PREDICTOR_MOST - 1)];
 		struct successor *known = bpf_map_lookup_elem(&successors, &before), fresh = {after, 2};
 
 		if (known && known->lead && known->extent == after)
@@ -64,12 +64,12 @@ __noinline int learn(__u32 after, __u32 sure)
 		else if ((!known || !known->lead) && taught * 0x9e3779b9u >> 30 == 0)
 			bpf_map_update_elem(&successors, &before, &fresh, BPF_ANY);
 	}
-	if (heres < SUCCESSION_MOST)
-		here[heres++ & (SUCCESSION_MOST - 1)] = after;
+	if (heres < PREDICTOR_MOST)
+		here[heres++ & (PREDICTOR_MOST - 1)] = after;
 	return 0;
 }
 
-/* An expert was touched. Returns the one that follows it in the layer after, or TIERD_NO_EXTENT where nothing is sure. */
+/* An expert was touched. Returns the predicted one of the next layer, or TIERD_NO_EXTENT if none is certain enough. */
 TIERD_INLINE __u32 predictor(const struct tierd_extent *row, __u32 extent, __u32 sure)
 {
 	struct successor *next;
@@ -83,4 +83,4 @@ TIERD_INLINE __u32 predictor(const struct tierd_extent *row, __u32 extent, __u32
 	return next && next->lead >= sure ? next->extent : TIERD_NO_EXTENT;
 }
 
-#endif /* TIERD_SUCCESSION_BPF_H */
+#endif /* TIERD_EXPERT_PREDICTOR_BPF_H */

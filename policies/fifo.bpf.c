@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * fifo.bpf.c - what came first goes first, whatever is touched since.
+ * fifo.bpf.c - the extent that was filled first is evicted first, whatever is touched since.
  *
- * Why:   the smallest policy there is: an example to copy from, a smoke test, and a baseline that any other should beat.
- * Reads: nothing but the fault. Knobs: none.
+ * Why:   the smallest policy there is: an example to copy, a smoke test, and a baseline that any other policy should
+ *        beat.
+ * Reads: only the fault. Knobs: none.
  */
 #include "tierd.bpf.h"
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * gpus.bpf.c - who has a GPU first when not all fit.
+ * gpus.bpf.c - which processes get a GPU first when not all fit.
  *
- * Why:   without a policy the processes that share a GPU take turns, whoever they are: a batch job's turn is worth as much
- *        as that of the engine that answers people. Here processes whose name matches `first` are served before all others and
- *        give back last; those that match `last` the other way round. Nobody waits for ever: see tierd_lease_ctx.
- * Reads: the names of the processes that have leases. Places nothing in memory: the built-in policy does that.
+ * Why:   without a policy, all processes that share a GPU take turns: a batch job has the same priority as an engine
+ *        that serves users. Here processes whose name matches `first` are served before all others and give memory
+ *        back last; those that match `last` the other way round. No process waits for ever: see tierd_lease_ctx.
+ * Reads: the names of the processes that have leases. It places no extents: the built-in policy does that.
  */
 #include "tierd.bpf.h"
 
 TIERD_POLICY("Dual BSD/GPL");
 
-/* Patterns of process names, as `tierctl sessions` shows them, with * and ?; empty: nobody. */
+/* Patterns of process names, as `tierctl sessions` shows them, with * and ?; empty: no process. */
 const volatile char first[TIERD_COMMAND_BYTES] = "";
 const volatile char last[TIERD_COMMAND_BYTES] = "";
 

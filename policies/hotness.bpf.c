@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * hotness.bpf.c - the extents used most belong into the fastest memory.
+ * hotness.bpf.c - keeps the hottest extents in the fastest memory.
  *
- * Why:   where memory is of several speeds (HBM or DRAM before CXL), each touch pays for the tier that it finds. How hot an
- *        extent must be to deserve the fastest is not known beforehand: the bar is set so that what is above it just fits.
- *        Between the bar and half of it nothing moves, or extents at the edge would travel for ever.
+ * Why:   where memory has several speeds (HBM or DRAM before CXL), each touch costs the latency of its tier. How hot
+ *        an extent must be for the fastest tier is not known beforehand: the bar is set so that what is above it just
+ *        fits. Between the bar and three quarters of it nothing moves, or extents at the edge would move back and
+ *        forth.
  * Reads: `heat` of every row once an epoch, decayed to now. Heat from sampling (docs/design.md) is what makes it good:
  *        faults alone show little of what is mapped.
  *
- * The sweep is made for a million rows: it reads one, compares and goes on. It writes only where something is to be done.
+ * The sweep is made for a million rows: it reads a row, compares and continues. It writes only when an extent moves.
  */
 #include "tierd.bpf.h"
 #include "two_tiers.bpf.h"
@@ -60,7 +61,7 @@ static __always_inline void look_at(__u32 extent, __u64 now_ns, int is_full)
 		}
 	} else if (heat < bar - bar / 4 && row->tier == fast && is_full && demoted < moves) {
 		demoted++;
-		tierd_move(extent, slow, ~heat); /* before what comes: it makes the room */
+		tierd_move(extent, slow, ~heat); /* before promotions: it frees the memory for them */
 	}
 }
 

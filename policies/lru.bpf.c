@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * lru.bpf.c - what was not touched for longest goes first.
+ * lru.bpf.c - the extent not touched for longest is evicted first.
  *
- * Why:   right for models that take turns, and for what is not understood: what was just used is likely used again. The
- *        worst choice for a model that is swept in a cycle and does not fit: take `sweep` there.
- * Reads: every touch that is seen. Touches of mapped extents are not, so a clock's hand goes round and has a few extents
- *        watched each epoch: the next touch of each is seen again.
+ * Why:   good for models that take turns, and for unknown patterns: what was just used is likely used again. The worst
+ *        choice for a model that is swept in a cycle and does not fit: use `sweep` there.
+ * Reads: every touch that is seen. Touches of mapped extents are not seen, so a clock hand watches a few extents each
+ *        epoch: the next touch of each is seen again.
  */
 #include "tierd.bpf.h"
 
@@ -13,10 +13,10 @@ TIERD_POLICY("Dual BSD/GPL");
 
 /* Extents watched in an epoch, about 30 µs each. 0: none. */
 TIERD_KNOB(__u32, watched, 16);
-/* Rows looked at in an epoch, to find them. 0: none. */
+/* Rows read in an epoch, to find them. 0: none. */
 TIERD_KNOB(__u32, looked_at, 4096);
 
-static __u32 hand; /* the next row to look at */
+static __u32 hand; /* the next row to read */
 
 TIERD_HOOK(fault)
 {

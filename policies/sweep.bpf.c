@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * sweep.bpf.c - hold a fixed part of each model, stream the rest past it.
+ * sweep.bpf.c - keep a fixed part of each model, and stream the rest.
  *
- * Why:   a dense model touches all its weights in the same order once a token. What was touched last is needed last, so
- *        whoever keeps the newest evicts each extent just before its turn. The best that can be done is to keep any fixed
- *        set and to read the others every time. The set is spread evenly over the file: then the disk has the same work
- *        between any two held stretches and never rests.
- * Reads: along `next`, as far ahead as half of a small window of memory; only what has been passed makes room for it.
+ * Why:   a dense model touches all its weights in the same order once per token. What was touched last is needed
+ *        last, so a policy that keeps the newest evicts each extent just before its next touch. The optimum is to
+ *        keep any fixed set and to read the others every time. The set is spread evenly over the file, so the disk
+ *        has the same work between any two kept parts and never idles.
+ * Reads: along `next`, as far ahead as half of a small window of memory; only passed extents are evicted for it.
  */
 #include "tierd.bpf.h"
 
@@ -14,22 +14,22 @@ TIERD_POLICY("Dual BSD/GPL");
 
 /* The window for what is streamed, in extents of memory; 0: a fortieth of it, 6 to 64. */
 TIERD_KNOB(__u32, window, 0);
-/* Rows looked at along a pass to find what to read ahead. 0: nothing is read ahead. */
+/* Rows read along a pass to find what to read ahead. 0: nothing is read ahead. */
 TIERD_KNOB(__u32, reach, 512);
 
-/* Worth: what was passed goes first, then what was read ahead, held extents last. */
+/* Score: passed extents are evicted first, then those read ahead, kept extents last. */
 enum { PASSED = 1, AHEAD = 2 };
 
 static __u32 held_below; /* extents whose key is less are held */
 static __u32 depth = 4;	 /* extents read ahead and not yet touched */
 
-/* Multiples of the golden ratio's fraction fall evenly into the circle of 2^32, however many there are. */
+/* Multiples of the golden ratio's fraction are spread evenly over 2^32, however many there are. */
 static int is_held(__u32 extent)
 {
 	return extent * 0x9e3779b9u < held_below;
 }
 
-/* What fits, without the window, as a part of all models that are in use. */
+/* The share of all open models that fits, without the window. */
 static void share_out(const struct tierd_call *call)
 {
 	__u64 room = 0, wanted = 0, extents = 0, streamed, held = 0xffffffff;
@@ -96,7 +96,7 @@ TIERD_HOOK(fault)
 	return 0;
 }
 
-/* Models come and go, tiers grow and shrink: whoever is no longer held must be free to go, and the other way round. */
+/* Models open and close, tiers grow and shrink: which extents are kept changes with them. */
 TIERD_HOOK(epoch)
 {
 	__u32 before = held_below, i;

@@ -1,10 +1,10 @@
 // attachment.h - the weight files that tierd serves to this process.
 //
-// Owns:      for each file a descriptor of the weight file (the way back to the kernel's mapping) and one of
-//            its arena.
-// Invariant: a row lives as long as a region stands on it or a caller has it pinned. `arena` is empty once
-//            its session has ended: no new region comes then, but the own pages that were left behind still
-//            need the weight file.
+// Owns:      for each file a descriptor of the weight file (to fall back to the kernel's mapping) and one of its
+//            arena.
+// Invariant: a row lives as long as a region refers to it or a caller has it pinned. `arena` is empty once its
+//            session has ended: no new region is made then, but the private pages that remain still need the weight
+//            file.
 // Callers:   any thread, with the table lock held.
 // Fails:     negative errno, or kNoAttachment.
 #pragma once
@@ -53,9 +53,9 @@ class AttachmentTable {
     uint32_t find(const FileIdentity& identity);
     // A free row, pinned, with nothing in it; kNoAttachment when all are taken.
     uint32_t take();
-    // Gives back a pin, and closes the descriptors of a row that nobody uses any more.
+    // Gives back a pin, and closes the descriptors of a row that is no longer used.
     void unpin(uint32_t index);
-    // Closes what no region stands on.
+    // Closes rows that no region refers to.
     void collect();
     // The session has ended: closes all arenas.
     void end_session();

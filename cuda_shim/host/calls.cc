@@ -46,9 +46,8 @@ long for_each_segment(uint64_t begin, uint64_t end, Carry carry) {
     return first_error;
 }
 
-// The kernel's mapping takes the place of ours, since the engine is about to do what we don't serve. tierd
-// hears of it first and maps no page there any more, which falling back relies on; who touches the range
-// meanwhile tries again.
+// Replaces our mapping by the kernel's, since the engine is about to do what we don't serve. tierd is informed first
+// and maps no more pages there, which falling back relies on. A thread that touches the range meanwhile faults again.
 void give_back(uint64_t begin, uint64_t end) {
     State& shim = state();
     {
@@ -63,7 +62,7 @@ void give_back(uint64_t begin, uint64_t end) {
     if (shim.regions.touches(begin, end)) fall_back_range(begin, end);
 }
 
-// True when nobody uses any part of a huge page any more.
+// True when no part of a huge page is used any more.
 bool is_dead(uint64_t huge_page) {
     RegionTable& regions = state().regions;
     for (size_t i = regions.first_behind(huge_page);
@@ -72,7 +71,7 @@ bool is_dead(uint64_t huge_page) {
     return true;
 }
 
-// Takes a part of a hugetlb region out of use and unmaps those huge pages that nobody needs any more:
+// Takes a part of a hugetlb region out of use and unmaps those huge pages that are no longer needed:
 // [*begin, *end).
 long unmap_huge(const Segment& segment, uint64_t* begin, uint64_t* end) {
     RegionTable& regions = state().regions;
@@ -88,7 +87,7 @@ long unmap_huge(const Segment& segment, uint64_t* begin, uint64_t* end) {
     return result;
 }
 
-// Unmaps what stands at `begin`, at most up to `end`, and moves `begin` behind it.
+// Unmaps what is mapped at `begin`, at most up to `end`, and moves `begin` behind it.
 long unmap_first(uint64_t& begin, uint64_t end) {
     State& shim = state();
     uint64_t gone = 0;
@@ -211,7 +210,7 @@ Advised meaning_of(int advice) {
     }
 }
 
-// The pages go; the next touch finds the file's bytes again, from the arena or, for own pages, from the file.
+// The pages go; the next touch finds the file's bytes again, from the arena or, for private pages, from the file.
 long drop(const Segment& asked, int advice) {
     if (asked.region.kind == RegionKind::arena && !asked.region.writable)
         tell_advice(asked.begin, asked.length_bytes(), wire::Advice::dont_need);

@@ -1,9 +1,10 @@
-// calls.h - what an engine's calls on mappings mean where they meet ours.
+// calls.h - an engine's system calls on mappings, for ranges that contain regions.
 //
-// Every function takes the arguments of the system call of its name and answers like it: a result, or a
-// negative errno. Ranges may span our regions, other mappings and holes; each part gets what it is due.
+// Every function takes the arguments of the system call of its name and returns its result or a negative errno.
+// Ranges may span our regions, other mappings and holes; each part is handled by its kind.
 //
-// Invariant: tierd hears of what is no longer mapped before anything else can be mapped there on its arenas.
+// Invariant: tierd is informed that a range is no longer mapped before anything else can be mapped there on its
+//            arenas.
 // Callers:   any thread, without the shim's locks.
 #pragma once
 

@@ -65,7 +65,7 @@ long fall_back_range(uint64_t begin, uint64_t end) {
     if (!regions.split(begin) || !regions.split(end)) return -ENOMEM;
     long first_error = 0;
     // From the back: what is taken out of the table's end moves nothing. Replacing a region may leave others
-    // in its place or, for huge pages, take its neighbours along, so the address is what tells where to go
+    // in its place or, for huge pages, take its neighbours along, so the address decides where to go
     // on.
     uint64_t upper = end;
     while (upper > begin) {

@@ -1,11 +1,11 @@
-// fork.h - what fork() does to our mappings, in the parent and in the child.
+// fork.h - handles our mappings at fork(), in the parent and in the child.
 //
-// Arenas are not inherited (MADV_DONTFORK): the child has no userfaultfd of its own, and absent pages would
-// read as zeros. Only regions that the client may have written go along, for its own pages, for the moment of
-// the fork itself.
+// Arenas are not inherited (MADV_DONTFORK): the child has no userfaultfd of its own, and absent pages would read as
+// zeros. Only regions that the client may have written are inherited, for their private pages, for the moment of the
+// fork itself.
 //
 // Callers:   pthread_atfork's handlers: on the forking thread, before and after.
-// Fails:     never; what the child can't map faults there.
+// Fails:     never; a range that the child can't map faults there.
 #pragma once
 
 namespace tierd::shim {

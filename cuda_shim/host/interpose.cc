@@ -1,8 +1,9 @@
-// interpose.cc - the functions that this library puts before libc's, and all that it exports.
+// interpose.cc - the functions of libc that this library interposes, and everything that it exports.
 //
-// Each has the prototype and the meaning of the one that it stands before. What is not ours goes straight to
-// the kernel. Callers: the engine, any thread, from the first library's constructor on. Fails:   like the
-// system call, through errno.
+// Each has the prototype and the meaning of libc's function. Calls that touch no region go straight to the kernel.
+//
+// Callers:   the engine, any thread, from the first library's constructor on.
+// Fails:     like the system call, through errno.
 #include <stdarg.h>
 
 #include "cuda_shim/host/calls.h"
@@ -148,7 +149,7 @@ TIERD_EXPORT int munlockall() noexcept {
     return answer(unlock_all_memory());
 }
 
-// Our own descriptors stay open: without them nobody would fill what the engine has mapped.
+// Our own descriptors stay open: without them no process would fill what the engine has mapped.
 TIERD_EXPORT int close(int fd) {
     return is_guarded(fd) ? 0 : close_next(fd);
 }

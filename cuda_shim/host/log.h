@@ -1,6 +1,6 @@
-// log.h - one line to standard error, where TIERD_LOG asks for it.
+// log.h - writes one line to standard error, if TIERD_LOG enables it.
 //
-// Invariant: silent unless asked; no memory is allocated and no stream of libc's is used.
+// Invariant: silent unless enabled; no memory is allocated and no stream of libc's is used.
 // Callers:   any thread, with or without the shim's locks. Never fails: a line that can't be written is lost.
 #pragma once
 

@@ -1,9 +1,8 @@
-// match.h - which files are weight files.
+// match.h - decides which files are weight files.
 //
-// Owns:      nothing; looks at a name and at a file's first bytes.
-// Callers:   any thread. The file's first page may be read from the disk; the kernel's mapping would read it
-//            as well.
-// Fails:     what can't be read is no weight file.
+// Owns:      nothing; reads a name and a file's first bytes.
+// Callers:   any thread. The file's first page may be read from the disk; the kernel's mapping would read it as well.
+// Fails:     a file that can't be read is no weight file.
 #pragma once
 
 #include <stdint.h>

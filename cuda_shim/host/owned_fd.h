@@ -1,11 +1,11 @@
-// owned_fd.h - the library's own descriptors, in a process whose other code knows nothing of them.
+// owned_fd.h - the library's own descriptors, in a process whose other code does not know of them.
 //
-// Engines close what they don't know, all numbers in a row. libc's close() passes ours by (is_guarded); a
-// bare system call does not, and the number may then become somebody else's.
+// Some engines close all descriptors that they don't know, in a row. libc's close() skips ours (is_guarded); a bare
+// system call does not, and other code may then get the same number.
 //
 // Owns:      the set of guarded numbers.
-// Invariant: nothing is ever read from, sent to or closed on a number that has become somebody else's:
-//            still_ours() asks the kernel before each use.
+// Invariant: the library never reads from, sends to or closes a number that other code has got meanwhile:
+//            still_ours() checks with the kernel before each use.
 // Callers:   any thread; a single object is not for two threads at once.
 // Fails:     -1 or a negative errno in place of the descriptor.
 #pragma once

@@ -122,7 +122,7 @@ bool find_place(const MapCall& call, bool huge, Place& place) {
     return true;
 }
 
-// Maps the arena and registers it. Touches wait from here on; nobody knows the address yet.
+// Maps the arena and registers it. Touches wait from here on; no other code knows the address yet.
 long map_arena(const MapCall& call, const Attachment& file, const Place& place) {
     const Session& session = state().session;
     uint64_t length = place.outer_end - place.outer_begin;

@@ -1,7 +1,6 @@
 // place.h - an engine's mmap() of a weight file, served from tierd's arena.
 //
-// Invariant: the engine's call never fails because of us: whatever goes wrong, the kernel's mapping is what
-//            it gets.
+// Invariant: the engine's call never fails because of us: after any error, it gets the kernel's mapping.
 // Callers:   any thread, without the shim's locks.
 #pragma once
 

@@ -51,7 +51,7 @@ Chunk chunk_at(const Region& region, uint64_t address) {
     return chunk;
 }
 
-// What the pagemap says of a page. `swap_or_marker`: the kernel shows the number of a swap entry only to who has
+// The pagemap's entry of a page. `swap_or_marker`: the kernel shows the number of a swap entry only to processes with
 // CAP_SYS_ADMIN, and without it a page that was swapped out looks like userfaultfd's marker on an absent one.
 enum class Entry : uint8_t { own, not_own, swap_or_marker };
 
@@ -69,8 +69,8 @@ Entry meaning_of(uint64_t entry) {
     return (entry & kSwapType) == kMarker ? Entry::not_own : Entry::own;
 }
 
-// Says of each page whether it is the client's own, by the pagemap of this very process. `before`: what was seen before
-// the chunk was protected, when there were no markers yet; null: it is not protected now. A page that became the client's
+// Finds for each page whether it is private, from the pagemap of this process. `before`: what was seen before the
+// chunk was protected, when there were no markers yet; null: it is not protected now. A page that became the client's
 // in between is present: the kernel swaps nothing out that was written some microseconds ago.
 long look(Chunk& chunk, int pagemap, const Chunk* before) {
     uint64_t entries[kChunkPages];
@@ -100,12 +100,12 @@ bool read_page(uint32_t file, uint64_t offset_bytes, unsigned char* into) {
     return filled > 0;
 }
 
-// Makes a clean page the client's own, with the file's bytes. Whoever waits for it goes on with the chunk's
+// Makes a private copy of a clean page, with the file's bytes. A thread that waits for it continues with the chunk's
 // wake-up.
 bool complete_page(const Chunk& chunk, size_t index) {
     unsigned char bytes[kPageBytes];
     if (!read_page(chunk.part.file, chunk.offset(index), bytes)) return false;
-    // The arena's page, if mapped, has to go first. Nobody can have written to it: it is protected.
+    // The arena's page, if mapped, has to go first. No thread can have written to it: it is protected.
     sys::madvise(chunk.address(index), kPageBytes, MADV_DONTNEED);
     return uffd_copy(state().session.uffd.fd, chunk.address(index), bytes) == 0;
 }
@@ -129,7 +129,7 @@ long replace_clean_pages(Chunk& chunk) {
     return 0;
 }
 
-// Remembers [begin, end) of the chunk as the client's own pages, in one region with what stands before them.
+// Remembers [begin, end) of the chunk as private pages, in one region with those before them.
 void remember_own(const Region& part, uint64_t begin, uint64_t end) {
     RegionTable& regions = state().regions;
     Region own = part;
@@ -174,7 +174,7 @@ long replace_chunk(const Region& region, uint64_t begin, uint64_t* end) {
     result = look(chunk, state().pagemap.fd, &before);
     if (result == 0) result = replace_clean_pages(chunk);
     if (result != 0) {
-        // Nothing of the protection stays: who tries again must find no markers.
+        // Removes all protection: a second attempt must find no markers.
         uffd_unprotect(session.uffd.fd, chunk.part.begin, chunk.part.end);
         return result;
     }

@@ -1,11 +1,11 @@
-// region.h - which addresses of this process stand on an arena, and where in their file.
+// region.h - which addresses of this process map an arena, and at which offset of its file.
 //
 // Owns:      the table of regions, in memory of its own.
-// Invariant: regions are sorted by address and do not overlap; every address that is mapped from an arena
-//            lies in one. The regions of a hugetlb arena tile whole huge pages: what the engine has not asked
-//            for, or has unmapped while its huge page was still needed, is a `dead` one.
-// Callers:   any thread, with the table lock held, but for misses(), which needs none.
-// Fails:     false when the table is full; it is then unchanged.
+// Invariant: regions are sorted by address and do not overlap; every address that maps an arena lies in one. The
+//            regions of a hugetlb arena cover whole huge pages: a part that the engine has not mapped, or has
+//            unmapped while its huge page was still needed, is a `dead` region.
+// Callers:   any thread, with the table lock held, except for misses(), which needs no lock.
+// Fails:     false if the table is full; it is then unchanged.
 #pragma once
 
 #include <stddef.h>
@@ -16,10 +16,10 @@
 namespace tierd::shim {
 
 enum class RegionKind : uint8_t {
-    arena,      // registered with the userfaultfd, served by tierd
+    arena,          // registered with the userfaultfd, served by tierd
     private_pages,  // fallen back: an arena mapping of which every page is the client's own copy, so the arena is
-                // never read
-    dead,       // of a huge page that is still needed for its other regions
+                    // never read
+    dead,           // of a huge page that is still needed for its other regions
 };
 
 struct Region {

@@ -30,7 +30,7 @@ void break_off(const char* why) {
         return;
     log_info() << "back to the kernel's mappings: " << why;
     if (session.request.still_ours()) sys::shutdown(session.request.fd, SHUT_RDWR);
-    // Its other direction stays open: its end is what says that tierd maps nothing here any more.
+    // Its other direction stays open: when it closes, tierd maps nothing here any more.
     if (session.command_channel.still_ours()) sys::shutdown(session.command_channel.fd, SHUT_WR);
 }
 
@@ -162,7 +162,7 @@ static long connect_socket() {
     return 0;
 }
 
-// Takes what Hello's answer brought: heartbeat page, notice channel, perhaps the device. Owns `fds` from here
+// Takes what Hello's answer brought: heartbeat page, command channel, perhaps the device. Owns `fds` from here
 // on.
 static long apply_hello(const wire::Reply& reply, const int* fds, uint32_t count) {
     Session& session = state().session;

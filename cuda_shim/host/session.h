@@ -1,11 +1,10 @@
-// session.h - the connection to tierd: who asks, who is asked, and what happens when no answer comes.
+// session.h - the connection to tierd: requests, commands, and what happens when no reply comes.
 //
-// Owns:      the request channel, the notice channel, the userfaultfd, the heartbeat's mapping.
-// Invariant: `live` only while a watchdog thread runs for it. Whoever meets trouble calls break_off(); the
-//            watchdog alone gives the mappings back to the kernel and closes the descriptors, so that no
-//            number is closed under a thread that waits on it.
-// Callers:   with the request lock held, but for what says otherwise.
-// Fails:     negative errno. No answer within the deadline, or a wrong one, ends the session.
+// Owns:      the request channel, the command channel, the userfaultfd, the heartbeat's mapping.
+// Invariant: `live` only while a watchdog thread runs for it. A thread that meets an error calls break_off(). Only the
+//            watchdog falls back and closes the descriptors, so that no number is closed while a thread waits on it.
+// Callers:   with the request lock held, unless stated otherwise.
+// Fails:     negative errno. No reply within the deadline, or a wrong one, ends the session.
 #pragma once
 
 #include <stdint.h>
@@ -33,7 +32,7 @@ struct Session {
     uint32_t deadline_ms = 500;
     uint32_t sequence = 0;
     uint64_t next_try_ns = 0;
-    bool given_up = false;       // the socket did not answer once; it is not asked again
+    bool given_up = false;           // the socket did not answer once; it is not asked again
     uint32_t commands_executed = 0;  // atomic; counts the fall-backs that tierd ordered
 
     SessionStatus now() const { return __atomic_load_n(&status, __ATOMIC_ACQUIRE); }

@@ -1,16 +1,14 @@
-// shim_state.h - the one struct of everything that the shim knows.
+// shim_state.h - the one struct of all the shim's state.
 //
-// A preloaded library is called by whoever maps memory and has nowhere to pass its state, so there is one
-// object, in memory that is zero before any constructor runs: calls that come earlier see `enabled` false and
-// go to the kernel.
+// A preloaded library is called from any code that maps memory and has no argument for its state. So there is one
+// object, in memory that is zero before any constructor runs: earlier calls see `enabled` false and go to the kernel.
 //
 // Owns:      configuration, locks, the session, the tables.
-// Invariant: lock order is request lock, then table lock. The request lock is held for whole calls that tierd
-//            must hear of, so what it hears is in the order in which it happened. The table lock is held for
-//            system calls on mappings only, never while anything waits for tierd: the watchdog needs no more
-//            than that one to give the kernel's mapping back. Nobody touches weights that may be absent while
-//            holding either.
-// Callers:   as said at each part.
+// Invariant: lock order is request lock, then table lock. The request lock is held for a whole call that tierd must
+//            be informed of, so tierd receives calls in the order in which they happened. The table lock is held for
+//            system calls on mappings only, never while a thread waits for tierd: the watchdog needs only the table
+//            lock to fall back. No thread touches weights that may be absent while it holds either lock.
+// Callers:   as stated at each part.
 #pragma once
 
 #include "cuda_shim/host/attachment.h"
@@ -33,7 +31,7 @@ struct Config {
 // Numbers from here on are not guarded against close(); ours lie below unless thousands are taken.
 inline constexpr int kGuardableFds = 8192;
 
-// The functions that this library's own stand before, for calls that another preloaded library may care
+// The functions that this library interposes, for calls that another preloaded library may care
 // about.
 struct NextFunctions {
     int (*close)(int) = nullptr;
@@ -46,7 +44,7 @@ struct State {
     NextFunctions next;                             // from the constructor
     uint64_t guarded_fds[kGuardableFds / 64] = {};  // atomic words; see owned_fd.h
 
-    Lock request_lock;  // guards: session, and the order of what tierd is told
+    Lock request_lock;  // guards: session, and the order of messages to tierd
     Lock table_lock;    // guards: regions, attachments
     Session session;
     RegionTable regions;

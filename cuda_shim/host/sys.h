@@ -1,10 +1,10 @@
 // sys.h - system calls without libc's wrappers, and the one kind of lock that the shim uses.
 //
 // Owns:      nothing.
-// Invariant: no call here changes errno, none is a cancellation point, and none goes through a symbol that
-//            this library or another preloaded one interposes.
+// Invariant: no call here changes errno, none is a cancellation point, and none uses a symbol that this library or
+//            another preloaded one interposes.
 // Callers:   any thread, also before the library's constructor has run.
-// Fails:     every call answers like the kernel itself: a negative errno, or the result.
+// Fails:     every call returns what the kernel returns: a negative errno, or the result.
 #pragma once
 
 #include <errno.h>
@@ -122,7 +122,7 @@ class Lock {
         while (__atomic_exchange_n(&word_, 2u, __ATOMIC_ACQUIRE) != 0)
             sys::call(SYS_futex, &word_, 128 /* FUTEX_WAIT_PRIVATE */, 2, nullptr, nullptr, 0);
     }
-    // For those who can do without: false when it was not to be had within so many milliseconds.
+    // For callers that can do without: false if it could not be taken within so many milliseconds.
     bool lock_within(uint32_t patience_ms) {
         for (uint32_t waited_ms = 0;; waited_ms++) {
             uint32_t seen = 0;
@@ -137,7 +137,7 @@ class Lock {
         if (__atomic_exchange_n(&word_, 0u, __ATOMIC_RELEASE) == 2)
             sys::call(SYS_futex, &word_, 129 /* FUTEX_WAKE_PRIVATE */, 1, nullptr, nullptr, 0);
     }
-    // In a forked child, whose only thread can't have it: whoever held it is not here.
+    // In a forked child, whose only thread can't hold it: the thread that held it is not in the child.
     void reset() { word_ = 0; }
 
   private:

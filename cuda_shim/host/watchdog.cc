@@ -50,7 +50,7 @@ static void read_order() {
     uint32_t count = 0;
     long got = receive_message(state().session.command_channel.fd, &order, sizeof order, nullptr, 0, &count);
     if (got == -EAGAIN) return;
-    if (got <= 0) return break_off(got == 0 ? "tierd has gone" : "the notice channel failed");
+    if (got <= 0) return break_off(got == 0 ? "tierd has gone" : "the command channel failed");
     if (order.header.kind == wire::Kind::arm_hint) return arm_hint(order);
     if (order.header.kind != wire::Kind::fall_back) return break_off("an order makes no sense");
     execute(order);
@@ -61,7 +61,7 @@ static void watch() {
     while (session.now() == SessionStatus::live) {
         pollfd wait{session.command_channel.fd, POLLIN, 0};
         long ready = sys::poll_one(&wait, kHeartbeatCheckMs);
-        if (!session.command_channel.still_ours()) return break_off("the process closed the notice channel");
+        if (!session.command_channel.still_ours()) return break_off("the process closed the command channel");
         if (ready > 0 && (wait.revents & POLLIN) != 0)
             read_order();
         else if (ready > 0)

@@ -1,8 +1,7 @@
-// watchdog.h - the thread that notices when tierd is gone or hangs, and carries out tierd's orders to fall
-// back.
+// watchdog.h - the thread that detects a dead or hung tierd, and executes tierd's commands to fall back.
 //
-// Invariant: one watchdog for each live session; it ends with it. It takes the table lock only, until every
-//            mapping is the kernel's again, so nothing that waits for tierd can hold it up.
+// Invariant: each live session has one watchdog, which ends with it. It takes only the table lock until every mapping
+//            is the kernel's again, so a thread that waits for tierd can't block it.
 // Callers:   start_watchdog() with the request lock held.
 // Fails:     negative errno: the session is then not used.
 #pragma once

@@ -249,7 +249,7 @@ proctype shim(byte s) {
 end:	do
 	:: atomic { !left && nempty(orders[s]) -> orders[s]?_; left = true; fall_back(s) }
 #ifndef BUG_DEATH_IS_NOT_NOTICED
-	:: atomic { !left && !alive -> left = true; fall_back(s) } /* the notice channel closed */
+	:: atomic { !left && !alive -> left = true; fall_back(s) } /* the command channel closed */
 #endif
 #ifndef BUG_HANG_IS_NOT_NOTICED
 	:: atomic { !left && hung -> left = true; fall_back(s) }   /* the heartbeat stopped */

@@ -1,11 +1,10 @@
 // arena.h - the sparse memory file of one weight file: offset in the arena = offset in the weight file.
 //
-// Owns:      the memory file, tierd's own writable mapping of it, and the read-only descriptor that clients
-//            map.
-// Invariant: clients never hold a descriptor that could write, grow or shrink it. Memory exists only where
-//            tierd has filled or is filling.
-// Callers:   reserve() and release() from any thread, but for one range only one of them at a time (the
-//            extent's state says whose turn it is); the rest is constant after creation.
+// Owns:      the memory file, tierd's own writable mapping of it, and the read-only descriptor that clients map.
+// Invariant: clients never hold a descriptor that could write, grow or shrink it. Memory exists only where tierd has
+//            filled or is filling.
+// Callers:   reserve() and release() from any thread, but only one of them at a time for one range (the extent's state
+//            decides which); the rest is constant after creation.
 #pragma once
 
 #include <cstdint>
@@ -42,12 +41,14 @@ class Arena {
     // touch without a free page would be SIGBUS. Errors: no_space.
     Result<void> reserve(uint64_t offset_bytes, uint64_t length_bytes) const;
 
-    // Makes the range's memory before it is read into. madvise(2), MADV_POPULATE_WRITE; what it can't is made by the read.
+    // Makes the range's memory before it is read into. madvise(2), MADV_POPULATE_WRITE; what it can't is made by the
+    // read.
     void populate(uint64_t offset_bytes, uint64_t length_bytes) const;
 
-    // The same of folios smaller than a huge page, as large as they fit, where makes_folios(). The first and the last page
-    // stay small: no folio reaches beyond the range, where it would bring its neighbours' memory, and the first page can be
-    // renewed cheaply. A multiple of the page size, two at least. Within one arena by one thread at a time.
+    // The same of folios smaller than a huge page, as large as they fit, where makes_folios(). The first and the last
+    // page stay small: no folio reaches beyond the range, where it would bring its neighbours' memory, and the first
+    // page can be renewed cheaply. A multiple of the page size, two at least. Within one arena by one thread at a
+    // time.
     void populate_folios(uint64_t offset_bytes, uint64_t length_bytes) const;
 
     // Puts bytes into the arena from a buffer. Errors: errno of pwrite(2); part of the range may then be written.
@@ -57,11 +58,10 @@ class Arena {
     // theirs on shmem. fallocate(2), FALLOC_FL_PUNCH_HOLE. Errors: errno.
     Result<void> release(uint64_t offset_bytes, uint64_t length_bytes) const;
 
-    // Takes the page at `offset_bytes` out of every client's mapping and puts its bytes back: its next touch is
-    // a fault that UFFDIO_CONTINUE resolves. Not for hugetlb, and not for a part of a huge page. About 10 µs; more where it splits a
-    // folio.
-    // Errors: gone where there is no page, which would be put back as zeros; errno, and the page may then be lost. Either way
-    // the extent is no longer whole.
+    // Takes the page at `offset_bytes` out of every client's mapping and puts its bytes back: its next touch is a
+    // fault that UFFDIO_CONTINUE resolves. Not for hugetlb, and not for a part of a huge page. About 10 µs; more
+    // where it splits a folio. Errors: gone where there is no page, which would be put back as zeros; errno, and the
+    // page may then be lost. Either way the extent is no longer whole.
     Result<void> rearm_page(uint64_t offset_bytes) const;
 
     // Bytes of memory that the file holds now, as the kernel counts them.

@@ -1,9 +1,9 @@
-// arena_store.h - where arenas come from: a private tmpfs with huge pages, plain memfds, or the hugetlb pool.
+// arena_store.h - creates arenas: from a private tmpfs with huge pages, plain memfds, or the hugetlb pool.
 //
-// Owns:      the private tmpfs mount (visible in no directory tree) and what it changed of the system's settings; both are
-//            given back when it goes.
-// Invariant: no system-wide setting changes, except nr_overcommit_hugepages where hugetlb was asked for, and shmem_enabled of
-//            two sizes of folios from "never" to "advise", where it counts for mappings that ask for it.
+// Owns:      the private tmpfs mount (visible in no directory tree) and its changes to system settings; it undoes both
+//            when it is destroyed.
+// Invariant: no system-wide setting changes, with two exceptions: nr_overcommit_hugepages if hugetlb was requested, and
+//            shmem_enabled of two folio sizes from "never" to "advise", which affects only mappings that request it.
 // Callers:   make_arena() from any thread.
 #pragma once
 
@@ -20,7 +20,7 @@ enum class HugePages : uint8_t { automatic, hugetlb, thp, off };
 class ArenaStore {
   public:
     // Finds out what this machine can do. `budget_bytes` bounds the hugetlb pages asked of the system. `note`
-    // is where changed settings are remembered (changed_settings.h). Never fails: what can't be had is told by notes().
+    // is the file that records changed settings (changed_settings.h). Never fails: notes() lists what is unavailable.
     static ArenaStore discover(HugePages wanted, uint64_t budget_bytes, const std::string& note = {});
 
     // An empty arena of at least `length_bytes` (rounded up to `extent_bytes`). hugetlb is used only when

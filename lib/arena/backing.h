@@ -1,4 +1,4 @@
-// backing.h - the kinds of pages that an arena can be made of. Callers: any thread; values.
+// backing.h - the kinds of pages that an arena can consist of. Callers: any thread; values.
 #pragma once
 
 #include <cstdint>

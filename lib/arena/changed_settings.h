@@ -1,7 +1,7 @@
-// changed_settings.h - settings of the whole system that tierd changes while it lives, and puts back when it goes.
+// changed_settings.h - system settings that tierd changes while it runs, and restores when it ends.
 //
-// Owns:      what was changed, and the file that remembers it, locked while there is something to remember.
-// Invariant: the file is written before a setting is. Where somebody else has changed a setting meanwhile, his word stands.
+// Owns:      what was changed, and the file that records it; the file is locked while it records something.
+// Invariant: the file is written before a setting is. A setting that another program changed meanwhile is left alone.
 // Callers:   one thread at a time.
 #pragma once
 
@@ -14,8 +14,8 @@ namespace tierd {
 
 class ChangedSettings {
   public:
-    // `note` is the file that remembers; what a killed tierd left in it is put back here, unless another that lives holds
-    // it. Empty: nothing remembers.
+    // `note` is the file that remembers; what a killed tierd left in it is put back here, unless another that lives
+    // holds it. Empty: nothing remembers.
     explicit ChangedSettings(std::string note = {});
     ~ChangedSettings();
     ChangedSettings(ChangedSettings&&) noexcept = default;
@@ -26,7 +26,8 @@ class ChangedSettings {
     bool remembered() const { return changes_.empty() || note_; }
     void restore();
 
-    // What a setting says: its line, or of a choice as in "always [never]" the one in brackets. Empty: there is none.
+    // A setting's value: its line, or of a choice such as "always [never]" the word in brackets. Empty: no such
+    // setting.
     static std::string read(const std::string& path);
 
   private:

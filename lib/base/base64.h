@@ -1,7 +1,7 @@
-// base64.h - bytes in JSON (RFC 4648, with padding).
+// base64.h - encodes bytes for JSON (RFC 4648, with padding).
 //
 // Callers:   any thread; pure.
-// Fails:     from_base64(): nothing for text that is not what to_base64() writes.
+// Fails:     from_base64() returns nothing for text that to_base64() does not produce.
 #pragma once
 
 #include <optional>

@@ -1,8 +1,8 @@
-// invariant.h - what must hold in every build, beside the fields that it is about.
+// invariant.h - checks that run in every build, next to the fields that they are about.
 //
-// Fails:     the process ends with the place and the sentence. To go on could show a client wrong bytes; a dead tierd sends
-//            every session to the kernel's mapping.
-// Callers:   any thread. One comparison and a branch that is never taken.
+// Callers:   any thread. One comparison, and a branch that is never taken.
+// Fails:     the process ends and prints the place and the sentence. To continue could show a client wrong bytes; when
+//            tierd dies, every session falls back to the kernel's mapping.
 #pragma once
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-// worker.h - one thread that runs jobs in the order in which they came: for system calls that may take long.
+// worker.h - one thread that runs jobs in the order of post(): for system calls that may take long.
 //
 // Owns:      the thread and its queue.
 // Invariant: every posted job runs exactly once, also those still queued when the worker is destroyed.

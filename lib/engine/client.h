@@ -1,7 +1,7 @@
 // client.h - one attached process as the engine sees it: its userfaultfd, and which arena bytes stand at
 // which address.
 //
-// Owns:      the client's userfaultfd and tierd's end of its notice channel.
+// Owns:      the client's userfaultfd and tierd's end of its command channel.
 // Invariant: regions are sorted by address and do not overlap.
 // Callers:   the engine's thread only.
 #pragma once

@@ -1,9 +1,9 @@
-// client_memory.h - a client's address space, seen from outside: advice that the client need not know of.
+// client_memory.h - gives the kernel advice about a client's address space, without the client's help.
 //
-// Owns:      a descriptor of the process (pidfd), so a number that the system uses again is never meant.
+// Owns:      a pidfd of the process, so it never addresses another process that got the same number.
 // Invariant: nothing here changes what the client reads.
 // Callers:   map_huge() from one thread at a time.
-// Fails:     as a value; EPERM where tierd may not (another user's process without CAP_SYS_PTRACE, or none of
+// Fails:     as a value; EPERM if tierd lacks the right (another user's process without CAP_SYS_PTRACE, or no
 //            CAP_SYS_NICE), and then always.
 // Source:    process_madvise(2), madvise(2) on MADV_COLLAPSE (Linux 6.1).
 #pragma once

@@ -62,8 +62,8 @@ static int64_t continue_once(int fd, uint64_t address, uint64_t length_bytes) {
     return request.mapped > 0 ? request.mapped : -error;
 }
 
-// True when the touched page and the one behind it are mapped, now that the first has been asked for: then so is the rest.
-// One page alone is missing where its next touch was to be seen.
+// True when the touched page and the one behind it are mapped, now that the first has been asked for: then so is the
+// rest. One page alone is missing where its next touch was to be seen.
 bool Userfaultfd::is_mapped_but_for(uint64_t touched, uint64_t end) {
     constexpr uint64_t kPage = 4 * kKiB;
     int64_t got = continue_once(fd_.get(), touched, kPage);
@@ -83,7 +83,7 @@ Mapped Userfaultfd::continue_range(uint64_t address, uint64_t length_bytes, uint
             address += static_cast<uint64_t>(got);
         } else if (got == -EEXIST) {
             // Mapped already: by an earlier fault of another thread, or a page that the client wrote and
-            // owns. Asking for the touched page tells which, without trying hundreds of pages one by one.
+            // owns. A call for the touched page alone shows which, without trying hundreds of pages.
             if (!skipped && is_mapped_but_for(round_down(touched, kPage), end)) break;
             address += kPage;
             skipped = true;

@@ -1,8 +1,7 @@
-// userfaultfd.h - a client's userfaultfd, as tierd uses it: read who waits, map what is there, wake.
+// userfaultfd.h - a client's userfaultfd, as tierd uses it: read faults, map what is resident, wake.
 //
-// Owns:      the descriptor. The client holds the same open file, made it, and registered its ranges itself.
-// Invariant: nothing that the client does with its copy can make a call here block or harm anyone but the
-//            client.
+// Owns:      the descriptor. The client made it, holds the same open file, and registered its ranges itself.
+// Invariant: whatever the client does with its copy, a call here can't block or harm anyone but the client.
 // Callers:   the engine's thread only.
 // Source:    userfaultfd(2), ioctl_userfaultfd(2), Documentation/admin-guide/mm/userfaultfd.rst.
 #pragma once
@@ -16,7 +15,7 @@ namespace tierd {
 
 struct Fault {
     uint64_t address = 0;        // as it was touched; not rounded to a page
-    uint32_t thread = 0;         // tid in the client, where the kernel tells it; else 0
+    uint32_t thread = 0;         // tid in the client, if the kernel reports it; else 0
     bool minor = false;          // the page is in the arena, only not mapped there
     bool write_protect = false;  // a writer waits for a fall-back under way; not ours to answer
     bool write = false;
@@ -47,7 +46,7 @@ class Userfaultfd {
     // The same of one page, by one call: for a page that was taken out of an extent that is mapped otherwise.
     Mapped continue_page(uint64_t address);
 
-    // Lets waiters in the range try again. Harmless where nobody waits.
+    // Wakes waiting threads in the range; they fault again. Harmless if none waits.
     void wake(uint64_t address, uint64_t length_bytes);
 
   private:

@@ -1,13 +1,13 @@
-// bounce_buffers.h - memory that reads pass through on their way to arenas of small pages.
+// bounce_buffers.h - intermediate memory for reads into arenas of small pages.
 //
-// Owns:      the buffers, one huge page each where the system has them.
-// Invariant: a buffer is with one taker at a time. At most kBounceBuffers are ever touched, the most recently
-//            used first, so an idle disk costs little memory.
+// Owns:      the buffers, one huge page each if the system has them.
+// Invariant: a buffer has one user at a time. At most kBounceBuffers are ever touched, the most recently used first,
+//            so an idle disk costs little memory.
 // Callers:   the engine's thread only.
 //
 // Reading straight into fresh 4 KiB pages costs a fault and a segment of the disk's request for each of them.
-// Measured for 1 MiB on the development machine: 1.4 ms, 0.8 ms of them on a processor; through a buffer of one
-// huge page and a write(2) into the arena 1.0 ms and 0.5 ms.
+// Measured for 1 MiB on the development machine: 1.4 ms, 0.8 ms of them on a processor; through a buffer of one huge
+// page and a write(2) into the arena 1.0 ms and 0.5 ms.
 #pragma once
 
 #include <vector>

@@ -1,10 +1,10 @@
-// origin.h - a weight file opened for reading: where clean bytes can always be had again.
+// origin.h - a weight file opened for reading: the origin, from which clean bytes can always be read again.
 //
 // Owns:      the descriptors of the file and the identity that it had when it was attached.
-// Invariant: reads go through descriptors of our own (O_DIRECT) or of the client (buffered); a descriptor
-//            that could write is never made.
-// Callers:   open_origin() may block on a hanging file system: call it on the session's own thread. The rest
-//            is constant.
+// Invariant: reads use descriptors of our own (O_DIRECT) or of the client (buffered); no descriptor with write access
+//            is ever made.
+// Callers:   open_origin() may block on a file system that hangs: call it on the session's own thread. The rest is
+//            constant.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct Origin {
     // engine's thread.
     bool unchanged() const;
 
-    // From now on reads go through the page cache: the file system took O_DIRECT at open and refuses it now. The open file
-    // is our own, so we may change it.
+    // From now on reads go through the page cache: the file system took O_DIRECT at open and refuses it now. The open
+    // file is our own, so we may change it.
     void leave_direct();
     // Lets the page cache forget what was read through it. Any thread; may wait for the disk.
     void drop_cache(uint64_t offset_bytes, uint64_t length_bytes) const;

@@ -3,10 +3,9 @@
 // Owns:      the ring and its table of registered files.
 // Invariant: every accepted request completes exactly once through reap(). Destination memory is never
 //            registered with the ring: registered buffers pin pages, and arena pages must stay movable.
-// Callers:   the engine's thread only. submit() may take page faults on the destination (fresh memory is
-//            zeroed then).
-// Fails:     make() reports what the kernel refused; a failed read comes back as a negative errno in its
-//            completion.
+// Callers:   the engine's thread only. flush() may take page faults on the destination; the kernel zeroes fresh
+//            memory then.
+// Fails:     make() returns the kernel's error; a failed read has a negative errno in its completion.
 #pragma once
 
 #include <cstdint>

@@ -13,7 +13,7 @@ namespace {
 constexpr uint64_t kBatchesPerS = 32;
 constexpr uint64_t kMostBatchBytes = 8 * kMiB;  // enough to share a call's fixed cost
 constexpr uint64_t kStepDivisor = 32;           // of the limit, regained a judgement
-constexpr double kLongestRatio = 16;            // one hiccup of a disk must not stand for all
+constexpr double kLongestRatio = 16;            // one slow read must not outweigh all others
 constexpr uint32_t kMemory = 256;               // waits without moves that their mean is of
 constexpr uint32_t kKnown = 128;                // of them, before anything is compared with it
 constexpr uint32_t kUndecided = 1024;           // ratios after which doubt is as good as none
@@ -27,7 +27,8 @@ void MigrationThrottle::Mean::add(double sample) {
     value += (sample - value) / count;
 }
 
-MigrationThrottle::MigrationThrottle(uint64_t limit_bytes_per_s) : limit_(limit_bytes_per_s), throttle_(limit_bytes_per_s) {}
+MigrationThrottle::MigrationThrottle(uint64_t limit_bytes_per_s)
+    : limit_(limit_bytes_per_s), throttle_(limit_bytes_per_s) {}
 
 void MigrationThrottle::set_limit(uint64_t limit_bytes_per_s) {
     limit_ = throttle_ = limit_bytes_per_s;

@@ -1,17 +1,17 @@
-// migration_throttle.h - how fast memory may be moved: the administrator's limit, and less of it while readers wait longer because of moves.
+// migration_throttle.h - how fast memory may be moved: the administrator's limit, lowered while moves delay readers.
 //
-// Owns:      what readers' waits were like with and without moves, and the pace that follows from it.
-// Invariant: limit / kSlowest <= pace <= limit; no limit (0) is no pace either. Waits are compared only with waits of
-//            their own kind, and the pace falls only when the difference is more than chance.
-// Callers:   one thread, or under the caller's lock; time comes from the caller.
+// Owns:      the readers' waits with and without moves, and the rate that follows from them.
+// Invariant: limit / kSlowest <= rate <= limit; without a limit (0) there is no throttle. Waits are compared only
+//            with waits of their own kind, and the rate falls only when the difference exceeds chance.
+// Callers:   one thread, or under the caller's lock; the caller passes the time.
 //
-// A wait that pages moved in is divided by the mean of those of its kind in which none did. Is the mean of such ratios
-// above kMostSlowdown, and by more than its own uncertainty, the pace is halved; else it grows by a part of the limit. Between
-// two batches nothing moves, so that the two kinds of waits come side by side while moves go on.
+// Each wait that overlaps a move is compared with the mean wait of that kind without one. If the mean ratio exceeds
+// kMaxSlowdown by more than twice its standard error, the rate is halved; otherwise it grows by a part of the limit (AIMD,
+// as in congestion control). Nothing moves between two batches, so both kinds of waits are observed side by side.
 //
-// Readers of what is mapped already never wait for us, so nothing shows what moves cost them: processor time, and standing still
-// where a page is just being copied. It is at most the time that moves take, and that is a twenty-fifth of all: where memory copies
-// slowly, a batch is followed by a rest.
+// Readers of mapped memory never wait for tierd, so they show no cost of moves: processor time, and a stall while
+// their page is copied. That cost is at most the time that moves take. So moves take at most a twenty-fifth of the
+// time: where memory copies slowly, a pause follows each batch.
 #pragma once
 
 #include <array>
@@ -33,9 +33,9 @@ class MigrationThrottle {
     static constexpr double kMaxSlowdown = 1.05;
     static constexpr uint64_t kSlowest = 16;  // a drain is to end, however slow its readers are
     static constexpr uint64_t kUpdateNs = 100'000'000;
-    static constexpr uint64_t kPauseFactor = 24;            // times as long as a batch took
+    static constexpr uint64_t kPauseFactor = 24;      // times as long as a batch took
     static constexpr uint64_t kSlowestByPause = 256;  // as kSlowest, where rests alone are what makes it slow
-    static constexpr uint32_t kEnough = 32;          // waits with moves, before they say anything
+    static constexpr uint32_t kEnough = 32;           // waits with moves, before they say anything
 
     // 0: no limit.
     explicit MigrationThrottle(uint64_t limit_bytes_per_s);
@@ -50,8 +50,8 @@ class MigrationThrottle {
     void update(uint64_t now_ns);
 
     uint64_t bytes_per_s() const { return throttle_; }
-    // What one batch may move beyond its first extent: as much as the pace allows in 1/32 s, so that at a low pace moves come
-    // evenly and not by lumps.
+    // What one batch may move beyond its first extent: as much as the pace allows in 1/32 s, so that at a low pace
+    // moves come evenly and not by lumps.
     uint64_t batch_bytes() const;
     // For how long nothing is to move after a batch of `bytes` that took `took_ns`. Without a limit: not at all.
     uint64_t pause_ns(uint64_t bytes, uint64_t took_ns) const;

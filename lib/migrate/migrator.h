@@ -1,9 +1,9 @@
-// migrator.h - the thread that carries extents between memory tiers, within a limit of bytes a second and slower where
-// readers are slowed down by it (migration_throttle.h).
+// migrator.h - the thread that moves extents between memory tiers, within a limit of bytes per second, and slower while
+// that delays readers (migration_throttle.h).
 //
-// Owns:      the thread and the moves that wait for it.
-// Invariant: every accepted move ends in exactly one call of `done`, also those that wait when the migrator is
-//            destroyed (as cancelled); greater priorities begin first.
+// Owns:      the thread and the queued moves.
+// Invariant: every accepted move ends in exactly one call of `done`, also those still queued when the migrator is
+//            destroyed (as cancelled); higher priorities begin first.
 // Callers:   any thread. `done` is called on the migrator's thread and must not wait for it.
 #pragma once
 
@@ -15,8 +15,8 @@
 #include <thread>
 #include <vector>
 
-#include "lib/migrate/move.h"
 #include "lib/migrate/migration_throttle.h"
+#include "lib/migrate/move.h"
 #include "lib/migrate/rate_limit.h"
 
 namespace tierd {
@@ -32,8 +32,8 @@ class Migrator {
     Migrator& operator=(const Migrator&) = delete;
 
     void move(MoveRequest request);
-    // A move that has not begun is dropped; one under way is given up between attempts. Either ends in `done`, which may
-    // still say that it moved.
+    // A move that has not begun is dropped; one under way is given up between attempts. Either ends in `done`, which
+    // may still say that it moved.
     void cancel(uint64_t tag);
     void set_limit(uint64_t bytes_per_s);
 

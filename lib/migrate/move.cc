@@ -12,8 +12,7 @@ namespace tierd {
 
 namespace {
 
-constexpr auto kPause =
-    std::chrono::microseconds(500);  // a page is busy while somebody reads it in or pins it
+constexpr auto kPause = std::chrono::microseconds(500);  // a page is busy while it is read in or pinned
 
 // One request on its way.
 class Carriage {
@@ -32,7 +31,7 @@ class Carriage {
     bool done() const { return done_; }
     const MoveResult& result() const { return result_; }
 
-    // Pages still to be moved. Where nobody can tell whether they are one huge page, only the first of those that are all
+    // Pages still to be moved. If it is unknown whether they are one huge page, only the first of those that are all
     // elsewhere: a huge page goes as a whole, and asking for its other parts would be answered with EBUSY.
     std::vector<void*> remaining() const {
         if (!size_known_ && result_.attempts == 0 && pages_on(request_.to) == 0) return {page(0)};
@@ -169,7 +168,7 @@ std::string move_error_text(int error) {
 }
 
 std::vector<MoveResult> migrate_pages(std::span<const MoveRequest> requests,
-                              std::span<const std::shared_ptr<std::atomic<bool>>> cancelled) {
+                                      std::span<const std::shared_ptr<std::atomic<bool>>> cancelled) {
     uint64_t begun_ns = monotonic_ns();
     std::vector<Carriage> carriages;
     carriages.reserve(requests.size());

@@ -1,9 +1,9 @@
-// move.h - one extent's way from memory node to memory node: asked for, tried until it is done or refused, verified.
+// move.h - the move of one extent from node to node: tried until it is done or refused, then verified.
 //
-// Owns:      nothing; values, and the function that carries moves out.
-// Invariant: `moved` is only said when the kernel says of every page that it stands on the target; anything else is
-//            undone as far as the kernel lets it be, and told with its reason.
-// Callers:   carry() on any thread that may take milliseconds; the memory must stay in place and whole until it returns.
+// Owns:      nothing; values, and the function that moves.
+// Invariant: `moved` means that the kernel reports every page on the target node. Any other move is undone as far as
+//            the kernel allows, and returned with its reason.
+// Callers:   migrate_pages() on any thread that may take milliseconds; the memory must stay mapped until it returns.
 // Fails:     by MoveResult::outcome; never throws.
 #pragma once
 
@@ -31,8 +31,8 @@ struct MoveRequest {
 
 enum class MoveOutcome : uint8_t {
     moved,
-    refused,    // nothing changed; `error` says why
-    split,  // some pages are elsewhere and could not be brought back
+    refused,    // nothing changed; `error` has the reason
+    split,      // some pages are elsewhere and could not be brought back
     cancelled,  // nothing changed
 };
 
@@ -51,9 +51,9 @@ std::string move_error_text(int error);
 
 inline constexpr uint32_t kMoveAttempts = 5;
 
-// Carries out moves together, since every call drains the caches of all processors first. A move whose flag in `cancelled`
-// is set is given up between attempts. Results are in the order of requests.
+// Carries out moves together, since every call drains the caches of all processors first. A move whose flag in
+// `cancelled` is set is given up between attempts. Results are in the order of requests.
 std::vector<MoveResult> migrate_pages(std::span<const MoveRequest> requests,
-                              std::span<const std::shared_ptr<std::atomic<bool>>> cancelled);
+                                      std::span<const std::shared_ptr<std::atomic<bool>>> cancelled);
 
 }  // namespace tierd

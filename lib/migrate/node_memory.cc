@@ -110,9 +110,9 @@ Result<void> map_pages(const PageRange& range) {
 
 Result<void> move_pages_to(std::span<void*> pages, std::span<const int> nodes, std::span<int> status) {
     std::ranges::fill(status, -EAGAIN);
-    // A positive return counts pages that were not moved and whose status nobody wrote: no failure of the call.
+    // A positive return counts pages that were not moved and whose status was not written: no failure of the call.
     long failed = move_pages(pages, nodes.data(), status.data(), MPOL_MF_MOVE_ALL);
-    // Without the privilege, at least what nobody else has mapped.
+    // Without the privilege, at least pages that no other process has mapped.
     if (failed < 0 && errno == EPERM) failed = move_pages(pages, nodes.data(), status.data(), MPOL_MF_MOVE);
     if (failed < 0) return os_error("move pages");
     return {};

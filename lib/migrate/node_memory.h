@@ -1,8 +1,8 @@
-// node_memory.h - which memory node pages stand in, and carrying them to another: the system calls of NUMA, wrapped.
+// node_memory.h - which memory node pages are on, and moving them to another: thin wrappers of the NUMA system calls.
 //
-// Owns:      nothing; PreferNode holds the calling thread's memory policy for its own life.
-// Invariant: a page is said to be somewhere only when the kernel said so after the last call on it; what a call returns
-//            as a whole is never taken for the fate of a page.
+// Owns:      nothing; PreferNode holds the calling thread's memory policy for its own lifetime.
+// Invariant: a page's node is what the kernel reported after the last call on it; the result of a whole call is never
+//            taken for the result of one page.
 // Callers:   any thread. Moving copies the pages: about 0.2 to 1 ms for 2 MiB.
 // Fails:     with the errno of move_pages(2) or madvise(2).
 #pragma once
@@ -34,8 +34,8 @@ struct PagesByNode {
     uint64_t bytes_off(std::span<const int> nodes) const;  // in memory, but on none of them
 };
 
-// By which pages the range is mapped here: 2 MiB where all of it is mapped by huge entries of the page table, each of which
-// stands in one node as a whole; else its own page size. Empty where the kernel can't tell (before 6.7).
+// By which pages the range is mapped here: 2 MiB where all of it is mapped by huge entries of the page table, each of
+// which is whole on one node; else its own page size. Empty if the kernel can't report it (before 6.7).
 std::optional<uint64_t> mapped_page_bytes(const PageRange& range);
 
 // Asks the kernel for the node of each page, or a negative errno; moves nothing. Pages that are in memory but that this
@@ -44,14 +44,14 @@ Result<void> find_nodes(const PageRange& range, std::span<int> nodes);
 // The same, summed up; huge entries are asked for once.
 Result<PagesByNode> find_pages(const PageRange& range);
 
-// Makes this process's page table show the range. Errors: gone where not all of it is in memory; it is left alone then, since
-// a touch would fill the hole with zeros. Nobody may punch a hole meanwhile.
+// Makes this process's page table show the range. Errors: gone where not all of it is in memory; it is left alone
+// then, since a touch would fill the hole with zeros. No thread may punch a hole meanwhile.
 Result<void> map_pages(const PageRange& range);
 
 // Asks for the page at each address to be moved to the node at the same index, pages that other processes have mapped
-// too where this process may (CAP_SYS_NICE). status[i] is then what the kernel says of page i: a node, a negative errno, or
-// -EAGAIN where it said nothing. Not to be taken for where the page is: find_nodes() tells. Errors: what refused the call
-// as a whole.
+// too where this process may (CAP_SYS_NICE). status[i] is then the kernel's result for page i: a node, a negative
+// errno, or -EAGAIN if it gave none. It is not the page's location: use find_nodes(). Errors: what
+// refused the call as a whole.
 Result<void> move_pages_to(std::span<void*> pages, std::span<const int> nodes, std::span<int> status);
 
 // While it lives, fresh pages that this thread makes come from one node where it has any left, whichever way they are

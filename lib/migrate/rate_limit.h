@@ -1,7 +1,7 @@
-// rate_limit.h - how many bytes may be moved in a second: a bucket that fills by time and is emptied by moves.
+// rate_limit.h - how many bytes may be moved per second: a token bucket.
 //
 // Owns:      the bucket's level.
-// Invariant: over any second at most `bytes_per_s` and one move more are let through; time comes from the caller.
+// Invariant: within any second at most `bytes_per_s` plus one move pass; the caller passes the time.
 // Callers:   one thread, or under the caller's lock.
 #pragma once
 

@@ -1,16 +1,14 @@
 // extent_layout.h - how a weight file is cut into extents.
 //
 // Owns:      the cuts of one file.
-// Invariant: extents are ascending, touch each other, begin at page boundaries and cover the file; the same
-//            file and map give the same layout, so an order learned by index in one run means the same in the
-//            next.
-// Callers:   any thread; never changed once made. index_at() costs O(1), or O(log extents) where slices are
-//            cut.
+// Invariant: extents are ascending, adjacent, begin at page boundaries and cover the file. The same file and map give
+//            the same layout, so an order learned by index in one run is valid in the next.
+// Callers:   any thread; never changes once made. index_at() costs O(1), or O(log extents) if slices are cut.
 //
-// Dense models are cut evenly. A mixture of experts touches a few slices of its stacked tensors, each often
-// smaller than an extent: cut evenly, every read would bring a neighbour's bytes that nobody asked for. There
-// each slice is an extent of its own. Slices seldom begin at a page: the page that two of them share is an
-// extent too (a seam), or each touch of one slice would fetch both.
+// Dense models are cut evenly. A mixture of experts touches a few slices of its stacked tensors, each often smaller
+// than an extent. Cut evenly, every read would fetch bytes of a neighbour that were not touched. So each slice is an
+// extent of its own. Slices seldom begin at a page: the page that two of them share is an extent too (a seam);
+// otherwise each touch of one slice would fetch both.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +42,7 @@ class ExtentLayout {
     bool is_seam(uint32_t index) const;
     // The extent that holds this byte, which must lie before the end.
     uint32_t index_at(uint64_t offset_bytes) const;
-    // Tells layouts of one file apart; an even one's is its extent size.
+    // Distinguishes layouts of one file; for an even one it is the extent size.
     uint64_t fingerprint() const;
 
   private:

@@ -1,11 +1,11 @@
-// file_identity.h - which file, and which state of it: what must be equal for two bytes to be the same bytes.
+// file_identity.h - identifies a file and its state: two bytes with equal identity and offset are equal.
 //
 // Owns:      the identity record; not the file.
-// Invariant: two identities equal in every field are of the same file, with nothing written in between as far
-//            as the clock of its file system can tell.
-// Callers:   any thread; identify() may block on a file system that hangs, so never on the engine's thread
-//            for files that are not on a local disk.
-// Fails:     identify() with bad_input for what is no regular file, else the errno of fstat(2).
+// Invariant: two identities with equal fields belong to the same file, with no write in between, as far as the clock of
+//            its file system can show.
+// Callers:   any thread; identify() may block on a file system that hangs, so the engine's thread calls it only for
+//            files on a local disk.
+// Fails:     identify() with bad_input if it is not a regular file, otherwise the errno of fstat(2).
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,9 @@
 // gguf.h - reads the header of a GGUF file (versions 2 and 3, little endian).
 //
-// Owns:      nothing; the format's layout is in gguf.cc alone.
-// Invariant: time and memory are bounded by the header's bytes: no count from the file is trusted before the
-//            bytes that it stands for are known to fit.
-// Callers:   tensor_map.cc; any thread. May block where `header` reads from a file.
+// Owns:      nothing; only gguf.cc knows the format's layout.
+// Invariant: the header's size bounds time and memory: no count from the file is used before its bytes are known to
+//            fit.
+// Callers:   tensor_map.cc; any thread. May block if `header` reads from a file.
 // Fails:     bad_input with the place and the reason; io from `header`.
 #pragma once
 

@@ -1,10 +1,9 @@
-// header_bytes.h - the beginning of a weight file, brought into memory as far as a parser looks at it.
+// header_bytes.h - the beginning of a weight file, read into memory as far as a parser needs it.
 //
-// Owns:      a window of the bytes that it read (none when it was given bytes in memory). Not the descriptor.
-// Invariant: nothing at or beyond limit() is ever read or handed out; limit() is at most kMaxHeaderBytes.
+// Owns:      a window of the bytes that it read (none if it was given bytes in memory). Not the descriptor.
+// Invariant: nothing at or beyond limit() is ever read or returned; limit() is at most kMaxHeaderBytes.
 // Callers:   one thread at a time; view() may block on the file's storage.
-// Fails:     view() gives bad_input where the header would go on past its end or its limit, io where a read
-//            failed.
+// Fails:     view() gives bad_input if the header would exceed its end or its limit, io if a read failed.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +45,7 @@ class HeaderBytes {
     int fd_ = -1;  // -1: bytes in memory, there is nothing to read from
 };
 
-// Whether `text` may stand in a log line or on a terminal: well-formed UTF-8 (no overlong forms, no
+// Whether `text` is safe in a log line or on a terminal: well-formed UTF-8 (no overlong forms, no
 // surrogates, nothing above U+10FFFF) without control characters. O(length).
 bool is_plain_text(const char* text, size_t bytes) noexcept;
 

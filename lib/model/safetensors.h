@@ -1,9 +1,8 @@
 // safetensors.h - reads the header of a safetensors file: an 8-byte length and a JSON object.
 //
-// Owns:      nothing; the format's layout is in safetensors.cc alone.
-// Invariant: no document tree is ever built; nesting, strings and values are counted and limited while they
-//            stream by.
-// Callers:   tensor_map.cc; any thread. May block where `header` reads from a file.
+// Owns:      nothing; only safetensors.cc knows the format's layout.
+// Invariant: no document tree is ever built; nesting, strings and values are counted and limited while they are parsed.
+// Callers:   tensor_map.cc; any thread. May block if `header` reads from a file.
 // Fails:     bad_input with the tensor and the reason; io from `header`.
 #pragma once
 

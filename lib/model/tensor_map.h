@@ -1,11 +1,11 @@
-// tensor_map.h - what a weight file's header says: which tensor lies where, and what it does in the model.
+// tensor_map.h - the tensors of a weight file, from its header: where each one is, and its role in the model.
 //
 // Owns:      the list of tensors of one weight file. Not the file, not its bytes.
-// Invariant: every tensor's byte range lies inside the file; ranges do not overlap (the experts of a stacked
-//            tensor take its place); ascending by begin_bytes.
-// Callers:   any thread; a finished map is never changed.
-// Fails:     a damaged header is Code::bad_input with the reason for people, within bounded memory and time
-//            (the limits below). The file can then still be served as plain extents.
+// Invariant: every tensor's byte range lies inside the file; ranges do not overlap (the experts of a stacked tensor
+//            replace it); ascending by begin_bytes.
+// Callers:   any thread; a finished map never changes.
+// Fails:     a damaged header gives Code::bad_input with the reason, within bounded memory and time (the limits below).
+//            The file can then still be served as plain extents.
 #pragma once
 
 #include <cstdint>

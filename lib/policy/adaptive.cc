@@ -189,7 +189,7 @@ void AdaptivePolicy::evicted(const PolicyView& view, ExtentId extent) {
     Note& note = notes_[extent];
     if (std::exchange(note.ahead, false)) read_ahead_.wasted(view.extents[extent].model);
     lists_.remove(
-        extent);  // `wanted` stays: somebody may have touched it while its memory was being returned
+        extent);  // `wanted` stays: a thread may have touched it while its memory was being released
 }
 
 void AdaptivePolicy::epoch(const PolicyView& view, PolicyDecisions& out) {

@@ -1,37 +1,36 @@
-// adaptive.h - the policies `sweep` and `auto`: give each model its share of the budget and hold in it what
-// pays.
+// adaptive.h - the policies `sweep` and `auto`: give each model a share of the budget, and keep in it what saves most
+// reads.
 //
 // Owns:      for each open model its share, its mode and the lists of its resident extents.
-// Invariant: every extent that was reported filled and not yet evicted is in exactly one list: one of its
-//            model's, or the list of those whose model is closed. What a model holds is decided by its share,
-//            not by who is loudest.
-// Callers:   the engine's thread. An event costs O(1) and a bounded walk; reclaim() also looks at each open
-//            model once; a changed share or mode walks that model's resident extents.
-// Fails:     never; events about extents or models that are not known are ignored, or their extents go first.
+// Invariant: every extent that was reported filled and not yet evicted is in exactly one list: one of its model's, or
+//            the list of those whose model is closed. A model's share limits its memory, however many touches it has.
+// Callers:   the engine's thread. An event costs O(1) and a bounded walk; reclaim() also visits each open model once;
+//            a changed share or mode walks that model's resident extents.
+// Fails:     never; events about unknown extents or models are ignored, or their extents are evicted first.
 //
-// A model that is larger than its share is treated by what its touches look like:
-//   sweep  dense models touch all their weights in the same order once a token. Then each extent's next touch
-//          is one pass away, whatever was touched last; the optimum keeps a fixed set and reads the rest. The
-//          held set is spread evenly over the file, so the disk has the same work to do between any two
-//          streamed extents and never idles, and growing the share only adds to it. The rest goes through a
-//          small window: the extents just touched, kept while threads read in them, and those read ahead.
-//   heat   mixture-of-experts models touch a few experts a layer, hardly predictable. Everything that is no
-//          expert is held; experts live in levels by how often they had to be read lately, and sink when they
-//          were not missed for long. Touches of mapped extents are not seen; so those next to go are watched
-//          for a while, and one that is touched in that time is saved. Where this layer's experts foretell the
-//          next one's, these are read meanwhile.
-//   lru    models that fit, and those not yet understood.
-// `sweep` takes the first for every model; `auto` goes by the read-ahead's score.
+// A model that is larger than its share is treated according to its touches:
+//   sweep  dense models touch all their weights in the same order once per token. So each extent's next touch is one
+//          pass away, whatever was touched last. The optimum keeps a fixed set and reads the rest. The kept set is
+//          spread evenly over the file, so the disk always has the same work between two streamed extents and never
+//          idles, and a larger share only adds to the set. The rest passes through a small window: the extents just
+//          touched, kept while threads read them, and those read ahead.
+//   heat   mixture-of-experts models touch a few experts per layer, and which ones is hard to predict. Everything
+//          except experts is kept. Experts have levels by how often they had to be read lately, and sink while they
+//          are not missed. Touches of mapped extents are not seen; so the next victims are watched for a while, and
+//          one that is touched in that time is kept. Where this layer's experts predict the next layer's, those are
+//          prefetched.
+//   lru    models that fit, and models whose pattern is not known yet.
+// `sweep` uses the first mode for every model; `auto` chooses by the read-ahead's score.
 //
-// Models that were silent for kSilentNs are the first to give: a model that is read without a fault looks the
-// same as one that nobody uses, so it loses a few extents, faults, and has its share back.
+// Models without a touch for kSilentNs lose memory first. A model that is read without a fault looks like an unused
+// one: it loses a few extents, faults, and gets its share back.
 #pragma once
 
 #include <span>
 
+#include "lib/policy/expert_predictor.h"
 #include "lib/policy/extent_lists.h"
 #include "lib/policy/readahead.h"
-#include "lib/policy/expert_predictor.h"
 
 namespace tierd {
 

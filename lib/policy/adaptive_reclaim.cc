@@ -112,7 +112,7 @@ void AdaptivePolicy::take_unpinned(Search& search, ExtentLists::List pinned) {
     }
 }
 
-// What costs nothing or little: everything of a silent model; else read-ahead that nobody came for, then what
+// What costs nothing or little: everything of a silent model; else read-ahead that was not touched, then what
 // was touched and is neither held nor still being read.
 void AdaptivePolicy::take_cheap(Search& search, const Model& model) {
     ExtentLists::List pinned = model.lists + kPinned;

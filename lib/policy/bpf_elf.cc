@@ -23,8 +23,8 @@ struct Allowed {
     std::string_view name;
 };
 
-// Helpers that read or write nothing but a policy's own maps. Others could reach beyond them: a SYSCALL program may call
-// bpf_sys_bpf.
+// Helpers that read or write nothing but a policy's own maps. Others could reach beyond them: a SYSCALL program may
+// call bpf_sys_bpf.
 // clang-format off
 constexpr Allowed kHelpers[] = {
     {BPF_FUNC_map_lookup_elem, "bpf_map_lookup_elem"}, {BPF_FUNC_map_update_elem, "bpf_map_update_elem"},
@@ -198,7 +198,7 @@ Result<ObjectSummary> inspect_object(std::span<const char> bytes, const std::str
     if (bytes.size() > kMaxObjectBytes)
         return fail(Code::bad_input, fmt::format("use the policy {}: it is larger than 4 MiB", name));
     elf_version(EV_CURRENT);
-    // libelf asks for writable memory and is never told to write.
+    // libelf requires writable memory, but never writes here.
     std::unique_ptr<Elf, int (*)(Elf*)> elf(elf_memory(const_cast<char*>(bytes.data()), bytes.size()),
                                             elf_end);
     if (elf == nullptr)

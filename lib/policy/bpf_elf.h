@@ -1,10 +1,10 @@
-// bpf_elf.h - looks at a policy's object before the kernel does: is it one of ours, and does it keep to what a policy
-// may call?
+// bpf_elf.h - checks a policy's object before the kernel does: is it a tierd policy, and does it call only what a
+// policy may call?
 //
-// Owns:      the rules that the verifier does not know: ABI version, licence, hooks, helpers, kernel functions; and that the type
-//            information is whole (btf_check.h).
-// Invariant: reads only; whatever the bytes hold, it ends with a verdict. An object that passes names kernel objects by
-//            relocations alone, so it can't reach a descriptor or a function that it was not given.
+// Owns:      the rules that the verifier does not know: ABI version, licence, hooks, helpers, kernel functions; and
+//            valid type information (btf_check.h).
+// Invariant: reads only; returns a verdict for any bytes. An accepted object refers to kernel objects by relocations
+//            alone, so it can't use a descriptor or a function that it was not given.
 // Callers:   any thread.
 // Fails:     bad_input, with what the author must change.
 #pragma once

@@ -29,8 +29,8 @@ namespace {
 constexpr uint64_t kMaxOwnMapBytes = 64 * kMiB;
 constexpr size_t kLogBytes = 1 * kMiB;  // the kernel keeps a log's end where it has no room for all
 
-// libbpf says in words only why it gave up before the kernel was asked, and it has one hook for the whole process; the
-// words belong to whoever is loading on that thread.
+// libbpf reports errors before the load as log text only, through one callback for the whole process. The text
+// belongs to the load on the same thread.
 thread_local std::string* t_words = nullptr;
 
 int keep_words(libbpf_print_level level, const char* format, va_list args) {

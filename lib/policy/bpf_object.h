@@ -1,12 +1,13 @@
-// bpf_object.h - one loaded policy: its programs, its marks and its answers. The daemon and `tierctl policy` use the same.
+// bpf_object.h - one loaded policy: its programs, its contexts and its answers. The daemon and `tierctl policy` share
+// it.
 //
-// Owns:      the programs, the marks, the answer and the policy's own maps; they go with the object. It keeps the tables
-//            that its programs read.
-// Invariant: what passed load() can write its marks, its answer and its own maps and nothing else: the verifier saw it
-//            against read-only twins of the tables first (proven there), and only then against the real ones.
-// Callers:   load() any thread. run() one thread at a time; that thread waits until the program ends, and nothing can end
-//            it sooner. marks() may be read by another thread meanwhile: its values are advice.
-// Fails:     load(): bad_input with the verifier's complaint at its source line; denied, unsupported as bpf_tables.h.
+// Owns:      the programs, the contexts, the answer and the policy's own maps; all are freed with the object. It
+//            keeps a reference to the tables that its programs read.
+// Invariant: a loaded object can write its contexts, its answer and its own maps and nothing else. The verifier first
+//            checks it against read-only twins of the tables, then loads it with the real ones.
+// Callers:   load() any thread. run() one thread at a time; that thread waits until the program ends, and nothing can
+//            end it sooner. Another thread may read ctxs() meanwhile: their values are advice.
+// Fails:     load(): bad_input with the verifier's message at its source line; denied, unsupported as bpf_tables.h.
 //            run(): in its outcome.
 #pragma once
 
@@ -36,7 +37,7 @@ struct Knob {
     std::string value;  // a number in C's spelling, or text for a char array
 };
 
-// What can be told of an object without loading it, and so without any right.
+// What is known of an object without loading it, and so without any right.
 struct ObjectDescription {
     ObjectSummary summary;
     std::vector<Knob> knobs;  // with the values of its author
@@ -75,7 +76,9 @@ class BpfObject {
 
     BpfTables& tables() const { return *tables_; }
     const std::shared_ptr<BpfTables>& shared_tables() const { return tables_; }
-    std::span<tierd_extent_ctx> ctxs() { return {reinterpret_cast<tierd_extent_ctx*>(marks_.data()), tables_->capacity()}; }
+    std::span<tierd_extent_ctx> ctxs() {
+        return {reinterpret_cast<tierd_extent_ctx*>(marks_.data()), tables_->capacity()};
+    }
     std::span<tierd_lease_ctx> lease_contexts() {
         return {reinterpret_cast<tierd_lease_ctx*>(lease_marks_.data()), TIERD_MAX_LEASES};
     }

@@ -120,7 +120,7 @@ void BpfPolicy::epoch(const PolicyView& view, PolicyDecisions& out) {
     post(Hook::epoch, call(view), view, out);
 }
 
-// What the built-in policy wishes goes the same way as what the object proposes.
+// Proposals of the built-in policy pass the same checks as those of the object.
 void BpfPolicy::propose_for_built_in(const PolicyView& view, PolicyDecisions& out) {
     std::ranges::copy(scratch_.evict, std::back_inserter(out.evict));
     std::ranges::copy(scratch_.watch, std::back_inserter(out.watch));
@@ -170,9 +170,9 @@ void BpfPolicy::reclaim(const PolicyView& view, uint64_t needed_bytes, bool for_
     if (!by_score_) return built_in_->reclaim(view, needed_bytes, for_demand, out);
     auto ctxs = object_->ctxs();
     // Memory that is to be free for the next miss may cost anything but what is to be held.
-    uint64_t below = view.wanted == kNoExtent     ? TIERD_HOLD
+    uint64_t below = view.wanted == kNoExtent    ? TIERD_HOLD
                      : view.wanted < ctxs.size() ? ctxs[view.wanted].score
-                                                  : 0;
+                                                 : 0;
     victims_.name(view, ctxs, {needed_bytes, below, for_demand}, out.evict);
 }
 

@@ -1,11 +1,11 @@
-// bpf_policy.h - a loaded object as a Policy: what the engine sees of an eBPF policy, and what a replay sees of it.
+// bpf_policy.h - a loaded object as a Policy, for the engine and for a replay.
 //
-// Owns:      the runner of its programs and a built-in policy that is told everything too: it answers for the hooks that the
-//            object lacks, and is there, warm, should the object have to go.
-// Invariant: nothing here waits for a program. Victims come from the marks, by worth, as soon as the object has a hook that
-//            can have set any (model_open, fault or epoch); else they are the built-in policy's.
+// Owns:      the runner of its programs, and a built-in policy that receives every event too. The built-in policy
+//            answers for hooks that the object lacks, and takes over at once if the object is ejected.
+// Invariant: nothing here waits for a program. Victims are the extents of the lowest score, once the object has a
+//            hook that can set scores (model_open, fault or epoch); otherwise the built-in policy names them.
 // Callers:   one thread, the engine's or a replay's. An event costs a message to the programs' thread.
-// Fails:     never; objection() says when the object should go.
+// Fails:     never; exit_reason() is not empty when the object should be ejected.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,8 @@ class BpfPolicy final : public Policy {
     BpfPolicy(std::shared_ptr<BpfObject> object, std::unique_ptr<PolicyRunner> runner,
               std::unique_ptr<Policy> built_in);
 
-    // Calls tierd/init, which may refuse: before anything of the object decides. Returns its log. Errors: bad_input, with
+    // Calls tierd/init, which may refuse: before anything of the object decides. Returns its log. Errors: bad_input,
+    // with
     // that log.
     static Result<std::vector<std::string>> init(const std::shared_ptr<BpfObject>& object,
                                                  const PolicyView& view);
@@ -63,7 +64,7 @@ class BpfPolicy final : public Policy {
     std::unique_ptr<Policy> built_in_;
     bool by_score_;
     ScoreVictims victims_;
-    PolicyDecisions scratch_;              // what the built-in policy says
+    PolicyDecisions scratch_;              // what the built-in policy returns
     std::vector<PolicyReply> replies_;     // reused
     std::vector<tierd_decision> delayed_;  // to be asked again in the next epoch
     std::vector<tierd_tier_info> tiers_;   // as they were in the last epoch

@@ -1,10 +1,10 @@
 // bpf_tables.h - the arrays that tierd shares with policies: rows of extents, models, tiers, GPUs and leases.
 //
-// Owns:      the BPF arrays and this process's mappings of them; both go when the last user does, a running program
-//            keeping the arrays that it reads.
-// Invariant: a table's address and size never change; more room means new tables.
-// Callers:   make() any thread; the contents belong to one writer (the engine's thread, or a replay), programs read them.
-// Fails:     at making: `denied` without CAP_BPF, `unsupported` where the kernel has no BPF, no_space.
+// Owns:      the BPF arrays and this process's mappings of them; both are freed with the last user. A running program
+//            keeps the arrays that it reads.
+// Invariant: a table's address and size never change; more capacity means new tables.
+// Callers:   make() any thread; one writer (the engine's thread, or a replay) changes the contents, programs read them.
+// Fails:     when made: `denied` without CAP_BPF, `unsupported` if the kernel has no BPF, no_space.
 #pragma once
 
 #include <array>
@@ -37,7 +37,7 @@ Result<void> bpf_usable();
 
 class BpfTables {
   public:
-    // `room`: rows of extents. All zero.
+    // `capacity`: rows of extents. All zero.
     static Result<std::shared_ptr<BpfTables>> make(uint32_t capacity);
 
     uint32_t capacity() const { return room_; }

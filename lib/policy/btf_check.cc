@@ -175,7 +175,7 @@ class Check {
         }
     }
 
-    // How deep types stand in the type, or false where that has no end. A pointer ends it.
+    // How deep types are nested, or false if the nesting has no end. A pointer ends it.
     bool measure(uint32_t number, uint32_t above) {
         if (number == 0 || depth_[number] == kMeasured) return true;
         if (depth_[number] == kOpen || above > kMaxDepth) return false;

@@ -1,11 +1,8 @@
 // builtin.cc - the policies that are compiled in, by name.
 //
-// A policy from elsewhere is one more class behind Policy. For an eBPF object that class calls, one for one:
-// tierd/init when it is made, tierd/model_open in model_open(), tierd/model_close in model_close(),
-// tierd/fault in fault(), tierd/epoch in epoch(), tierd/exit when it goes. The table that PolicyView shows is
-// then the array that the programs map. filled(), evicted() and reclaim() have no hook of their own: their
-// news is in the rows' state, and the victims for reclaim() are those that the programs named in tierd/fault
-// and tierd/epoch, with a built-in policy's where these do not suffice.
+// Owns:      the table of their names. BpfPolicy is the class for policies that are loaded.
+// Callers:   any thread.
+// Fails:     make_builtin_policy(): null for a name that is not in the table.
 #include <array>
 
 #include "lib/policy/adaptive.h"

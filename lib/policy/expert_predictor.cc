@@ -12,7 +12,7 @@ constexpr uint8_t kMostSeen = 32;      // then both counts are halved: the old i
 constexpr uint32_t kScoreWeight = 64;  // guesses that the score follows
 constexpr uint32_t kBegin = 128;       // score from which it guesses ...
 constexpr uint32_t kEnd = 102;         // ... and below which it stops
-constexpr size_t kMostSpeculative = 32;    // extents in one answer
+constexpr size_t kMostSpeculative = 32;  // extents in one answer
 
 uint32_t key_of(uint32_t layer, uint16_t expert) {
     return layer << 16 | expert;
@@ -111,7 +111,7 @@ void ExpertPredictor::count(const PolicyView& view, Model& model, std::array<Suc
         if (std::ranges::find(row, expert, &Successor::expert) == row.end()) admit(row, expert);
 }
 
-// Takes the place of the one that came the least of its times; who is new has come once of once.
+// Replaces the successor with the lowest rate; a new one starts with one hit of one.
 void ExpertPredictor::admit(std::array<Successor, kSuccessors>& row, uint16_t expert) {
     auto weight = [](const Successor& f) { return f.seen == 0 ? 0u : f.came * 256u / f.seen; };
     Successor& least = *std::ranges::min_element(row, {}, weight);
@@ -121,7 +121,7 @@ void ExpertPredictor::admit(std::array<Successor, kSuccessors>& row, uint16_t ex
 
 // What is likely to follow this expert, and not expected already.
 void ExpertPredictor::expect(const PolicyView& view, Model& model, uint16_t expert,
-                        std::vector<ExtentId>& speculative) {
+                             std::vector<ExtentId>& speculative) {
     uint32_t next = model.now.layer + 1;
     if (model.now.experts.size() > std::max(model.experts / kFewPart, 1u)) return;
     for (const Successor& successor : model.successors[size_t{model.now.layer} * model.experts + expert]) {

@@ -1,15 +1,15 @@
-// expert_predictor.h - which experts the next layer takes after those of this layer: learned while the model runs,
-// and checked against what came.
+// expert_predictor.h - predicts the experts of the next layer from those of this layer: a Markov predictor that
+// learns while the model runs, and checks its predictions.
 //
-// Owns:      for each open mixture of experts a table of likely followers, at most 2 MiB.
-// Invariant: what is guessed is absent and belongs to the layer after the touched one. Nothing is guessed
-//            before half of what would have been guessed really came, nor any longer once it does not: the
-//            checking goes on without a read.
+// Owns:      for each open mixture of experts a table of likely successors, at most 2 MiB.
+// Invariant: a predicted extent is absent and belongs to the layer after the touched one. Predictions begin when at
+//            least half of them would have been right, and stop when that is no longer so; checking continues without
+//            reads.
 // Callers:   a policy, the engine's thread. A touch costs a bounded walk.
-// Fails:     never; a model without experts, or with too many, has no guesses.
+// Fails:     never; a model without experts, or with too many, has no predictions.
 //
-// Only touches that fault are seen. A follower that is mapped would not be seen to come, so for that time it is
-// neither counted nor guessed. A prompt takes nearly all experts of a layer and teaches nothing.
+// Only touches that fault are seen. A touch of a mapped successor would not be seen, so a mapped successor is neither
+// counted nor predicted. A prompt uses nearly all experts of a layer and teaches nothing.
 #pragma once
 
 #include <array>
@@ -51,7 +51,7 @@ class ExpertPredictor {
     // One layer of the pass that is under way.
     struct Step {
         uint32_t layer = TIERD_NO_LAYER;
-        std::vector<uint16_t> experts;  // touched
+        std::vector<uint16_t> experts;    // touched
         std::vector<uint16_t> predicted;  // that were expected here, guessed or not
     };
 
@@ -59,7 +59,7 @@ class ExpertPredictor {
         ExtentId first_extent = 0;
         uint32_t layers = 0;
         uint32_t experts = 0;
-        std::vector<std::pair<uint32_t, uint32_t>> slices;        // (layer << 16 | expert, index), ascending
+        std::vector<std::pair<uint32_t, uint32_t>> slices;  // (layer << 16 | expert, index), ascending
         std::vector<std::array<Successor, kSuccessors>> successors;  // of layer * experts + expert
         Step before, now;
         std::vector<uint16_t> expected;  // of the next layer
@@ -71,7 +71,8 @@ class ExpertPredictor {
     static void learn(const PolicyView& view, Model& model);
     static void count(const PolicyView& view, Model& model, std::array<Successor, kSuccessors>& row);
     static void admit(std::array<Successor, kSuccessors>& row, uint16_t expert);
-    static void expect(const PolicyView& view, Model& model, uint16_t expert, std::vector<ExtentId>& speculative);
+    static void expect(const PolicyView& view, Model& model, uint16_t expert,
+                       std::vector<ExtentId>& speculative);
     static bool is_mapped(const PolicyView& view, const Model& model, uint32_t layer, uint16_t expert);
     template <class Visit>
     static void each_slice(const Model& model, uint32_t layer, uint16_t expert, Visit visit);

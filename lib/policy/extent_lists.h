@@ -1,7 +1,7 @@
-// extent_lists.h - doubly linked lists of extents, kept by row number: order without memory for each entry.
+// extent_lists.h - doubly linked lists of extents, kept by row number: ordered, without an allocation per entry.
 //
-// Owns:      four words a row (previous, next, which list, its bytes) and the lists' heads and sums.
-// Invariant: a row is in at most one list; walking a list meets each of its rows once.
+// Owns:      four words per row (previous, next, which list, its bytes) and the lists' heads and sums.
+// Invariant: a row is in at most one list; walking a list visits each of its rows once.
 // Callers:   one policy, the engine's thread. Every operation is O(1).
 // Fails:     never; a row beyond the reserved ones is in no list and can't be put in one.
 #pragma once
@@ -29,7 +29,7 @@ class ExtentLists {
     // Gives a block back. Its lists must be empty.
     void give_block(List first);
 
-    // What the row counts for in bytes(); 0 until it is said. For a row that is in no list.
+    // What the row counts for in bytes(); 0 until it is set. For a row that is in no list.
     void weigh(ExtentId row, uint32_t bytes);
 
     void push_back(List list, ExtentId row);  // moves the row when it is in a list already

@@ -1,7 +1,7 @@
-// extent_table.h - one row for every extent of every open weight file, in one array that policies see whole.
+// extent_table.h - one row for every extent of every open weight file, in one array that policies can read whole.
 //
-// Owns:      the memory of the rows and which ranges of them are taken. The memory is this process's own until a policy is
-//            loaded, and then an array that its programs map.
+// Owns:      the memory of the rows and which ranges of them are in use. The memory is this process's own until a
+//            policy is loaded, and then an array that its programs map.
 // Invariant: a row's address never changes; the rows of one file are consecutive; free rows are all zero.
 // Callers:   the engine's thread only.
 #pragma once
@@ -25,8 +25,8 @@ class ExtentTable {
 
     // `count` consecutive rows, or nothing when the table is full.
     std::optional<ExtentId> take(uint32_t count);
-    // Puts the rows into an array that programs read: from now on they are written there. Errors: no_space when it has fewer
-    // rows than are in use, the errno of mmap(2); then nothing has changed.
+    // Puts the rows into an array that programs read: from now on they are written there. Errors: no_space when it
+    // has fewer rows than are in use, the errno of mmap(2); then nothing has changed.
     Result<void> share(const BpfTables& tables);
     // Clears the rows and frees them.
     void give_back(ExtentId first, uint32_t count);

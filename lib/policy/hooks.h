@@ -1,4 +1,4 @@
-// hooks.h - the hooks that a policy may fill, and what a call of each may cost. Adding a hook is adding a row.
+// hooks.h - the hooks that a policy may implement, and the time budget of each. Adding a hook is adding a row.
 //
 // Owns:      the table; no state.
 // Callers:   any thread.
@@ -20,7 +20,8 @@ struct HookSpec {
     bool may_propose;          // false: decisions in its answer are refused
 };
 
-// Sweeping a million extents takes about 10 ms: what sweeps may take some of that, what is called for each touch may not.
+// Sweeping a million extents takes about 10 ms: what sweeps may take some of that, what is called for each touch
+// may not.
 // clang-format off
 inline constexpr std::array<HookSpec, kHooks> kHookSpecs{{
     {"tierd/init",        100'000'000, true},

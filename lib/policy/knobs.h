@@ -1,9 +1,9 @@
-// knobs.h - the constants of a policy (TIERD_KNOB) that may be set before it is loaded.
+// knobs.h - the constants of a policy (TIERD_KNOB) that can be set before it is loaded.
 //
-// Owns:      nothing; reads and writes the image of .rodata of an opened, not yet loaded object.
+// Owns:      nothing; reads and writes the image of .rodata of an opened object that is not loaded yet.
 // Invariant: only a variable of .rodata that is a number or a char array is ever written, within its own bytes.
-// Callers:   whoever loads an object.
-// Fails:     bad_input: no such knob (the names that there are in the hint), or a value that it can't hold.
+// Callers:   the loader of the object.
+// Fails:     bad_input: no such knob (the hint lists the knobs), or a value that it can't hold.
 #pragma once
 
 #include <span>

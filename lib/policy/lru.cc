@@ -47,11 +47,12 @@ void LruPolicy::fault(const PolicyView& view, ExtentId extent, Touch touch, Poli
     note.touch_clock = clock_;
     note.wanted = touch == Touch::missing;
     if (lists_.list_of(extent) == by_age_) lists_.push_back(by_age_, extent);
-    // What is read ahead takes memory that nobody uses, or a small part of the oldest.
+    // Read-ahead takes unused memory, or a small part of the oldest.
     uint64_t extent_bytes = std::max(view.extents[extent].bytes, 1u);
     uint64_t free_bytes = view.dram.capacity_bytes - std::min(view.dram.used_bytes, view.dram.capacity_bytes);
     uint64_t capacity = std::max(free_bytes, view.dram.capacity_bytes / 16) / extent_bytes;
-    ReadAheadLimits limits{static_cast<uint32_t>(std::min<uint64_t>(capacity, kMaxReadAhead)), true, kSiblings};
+    ReadAheadLimits limits{static_cast<uint32_t>(std::min<uint64_t>(capacity, kMaxReadAhead)), true,
+                           kSiblings};
     read_ahead_.touched(view, extent, touch, was_ahead, limits, out.read_ahead);
 }
 
@@ -65,7 +66,7 @@ void LruPolicy::filled(const PolicyView& view, ExtentId extent) {
 void LruPolicy::evicted(const PolicyView& view, ExtentId extent) {
     if (!known(view, extent)) return;
     if (notes_[extent].ahead) read_ahead_.wasted(view.extents[extent].model);
-    // `wanted` stays: somebody may have touched it while its memory was being returned.
+    // `wanted` stays: a thread may have touched it while its memory was being released.
     notes_[extent] = Note{.wanted = notes_[extent].wanted};
     lists_.remove(extent);
 }

@@ -1,13 +1,12 @@
-// lru.h - evicts what was least recently seen touched. Simple, and the measure for the others.
+// lru.h - evicts the extent whose last seen touch is oldest. Simple, and the reference for the other policies.
 //
 // Owns:      the list of resident extents, the longest untouched first.
 // Invariant: every extent that was reported filled and not yet evicted is in exactly one list.
 // Callers:   the engine's thread. Each event is O(1).
 // Fails:     never; events about extents beyond the table are ignored.
 //
-// Touches of an extent that a session has mapped are not seen, so this is closer to first-in-first-out; and a
-// pass over a model larger than the budget evicts each extent just before it comes round again. Both are why
-// `auto` exists.
+// Touches of an extent that a session has mapped are not seen, so this is close to first-in-first-out. A pass over a
+// model larger than the budget evicts each extent just before its next touch. `auto` exists for both reasons.
 #pragma once
 
 #include "lib/policy/extent_lists.h"

@@ -1,9 +1,8 @@
-// policy.h - what a placement policy is asked and how it answers. eBPF policies stand behind the same
-// interface.
+// policy.h - the interface of placement policies, built in and eBPF.
 //
-// Owns:      the words of the conversation; no state.
-// Invariant: a policy proposes, the engine disposes: every decision is validated (state, capacity, pins), so
-//            a wrong answer costs speed and nothing else.
+// Owns:      the types of calls and decisions; no state.
+// Invariant: a policy proposes, the engine decides: every proposal is validated (state, capacity, pins), so a wrong one
+//            costs speed and nothing else.
 // Callers:   the engine's thread only. A policy never blocks, never does I/O.
 #pragma once
 
@@ -38,7 +37,7 @@ struct PolicyModel {
         order;  // extent indices in the order in which a pass is expected to touch them (each once):
                 // learned in earlier runs, else by the file's offsets. Valid until model_close.
     bool order_learned = false;
-    // For policies that tell models apart; the built-in ones do not.
+    // For policies that distinguish models; the built-in ones do not.
     std::string_view name = {};  // as administrators see it; valid until model_close
     uint32_t uid = 0;            // user of the session that opened it
     uint64_t cgroup = 0;         // id of that session's cgroup; 0: unknown
@@ -52,7 +51,7 @@ struct PolicyTier {
 
 inline constexpr size_t kMaxWatch = 128;  // extents in one answer: about a millisecond
 
-// A proposal to carry a resident extent to another memory tier.
+// A proposal to move a resident extent to another memory tier.
 struct ProposedMove {
     ExtentId extent = kNoExtent;
     uint8_t tier = TIERD_NO_TIER;
@@ -61,7 +60,7 @@ struct ProposedMove {
 
 // What the policy answers. The engine takes the entries in order and stops when it has enough.
 struct PolicyDecisions {
-    std::vector<ExtentId> read_ahead;  // fill these, the first first; ignored when not absent
+    std::vector<ExtentId> read_ahead;  // fill these, in order; ignored when not absent
     std::vector<ExtentId>
         speculative;  // as read_ahead, when there is nothing else to read: they may not be touched
     std::vector<ExtentId> evict;      // drop these; ignored when not resident or pinned
@@ -82,7 +81,7 @@ struct PolicyView {
     uint64_t now_ns = 0;                          // CLOCK_MONOTONIC
     std::span<const tierd_tier_info> tiers = {};  // by number; [0] is none. Empty: dram is all there is
     uint32_t models = 0;                          // slots in use are 0 .. models-1
-    uint32_t gpus = 0, leases = 0;               // the same of GPUs and leases
+    uint32_t gpus = 0, leases = 0;                // the same of GPUs and leases
     ExtentId wanted =
         kNoExtent;  // in reclaim() without demand: what memory is wanted for; none: to have some free
 };
@@ -95,8 +94,8 @@ class Policy {
     virtual void model_open(const PolicyView& view, const PolicyModel& model) = 0;
     virtual void model_close(const PolicyView& view, uint32_t model) = 0;
 
-    // Between model_open and model_close sessions come and go: the first, the last. Policies that look at rows alone need
-    // not know.
+    // Between model_open and model_close sessions come and go: the first, the last. Policies that look at rows alone
+    // need not know.
     virtual void first_session(const PolicyView& /*view*/, uint32_t /*model*/, PolicyDecisions& /*out*/) {}
     virtual void last_session(const PolicyView& /*view*/, uint32_t /*model*/, PolicyDecisions& /*out*/) {}
 

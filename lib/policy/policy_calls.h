@@ -1,10 +1,10 @@
-// policy_calls.h - one call of a policy, from the question to the decisions that may be looked at: the same steps in the
-// daemon and in a replay.
+// policy_calls.h - one call of a policy, from its arguments to checked decisions: the same steps in the daemon and in a
+// replay.
 //
-// Owns:      what calls cost and brought (PolicyStats), and the policy's conduct (PolicyHealth).
-// Invariant: a read-ahead or a move leaves here only when the policy's own tierd/admit, where it has one, agreed.
+// Owns:      what calls cost and returned (PolicyStats), and the policy's health (PolicyHealth).
+// Invariant: a read-ahead or a move is returned only if the policy's own tierd/admit, if it has one, admitted it.
 // Callers:   run() one thread; everything else any thread.
-// Fails:     never; a call that goes wrong is counted, and too many of them are a reason to go.
+// Fails:     never; a failed call is counted, and too many of them eject the policy.
 #pragma once
 
 #include <array>
@@ -20,7 +20,7 @@
 
 namespace tierd {
 
-// With `hook` admit the wishes of a built-in policy are put before tierd/admit, and nothing else is called.
+// With `hook` admit the proposals of a built-in policy are passed to tierd/admit, and nothing else is called.
 struct PolicyCall {
     Hook hook = Hook::epoch;
     tierd_call arguments{};
@@ -56,7 +56,7 @@ struct HookStats {
 struct PolicyStats {
     std::array<HookStats, kHooks> hooks;
     uint64_t proposed = 0;        // decisions that came back
-    uint64_t answer_full = 0;         // decisions beyond an answer's room
+    uint64_t answer_full = 0;     // decisions beyond an answer's room
     uint64_t not_admitted = 0;    // refused by the policy's own tierd/admit
     uint64_t delayed = 0;         // put off by it
     uint64_t calls_dropped = 0;   // not made, because too many were waiting

@@ -1,10 +1,10 @@
-// policy_health.h - whether a policy may stay, by what its calls cost and returned.
+// policy_health.h - decides from the cost and the result of its calls whether a policy is ejected.
 //
-// A call's processor time is more than its own: interrupts count as the thread's, and so does a virtual processor that
-// its host holds up, for some 10 ms now and then and nobody can tell. Such a stop hits one call of many. So one dear
-// call is forgiven unless it is beyond what any stop lasts, and what goes on is not.
+// A call's measured processor time can exceed its own: interrupts count as the thread's time, and a host can stop a
+// virtual processor for some 10 ms unnoticed. Such a stop hits one call of many. So one call over budget is forgiven,
+// unless it exceeds the longest stop; several are not.
 //
-// Owns:      the last calls' costs and failures, and the first objection, which stays.
+// Owns:      the last calls' costs and failures, and the first exit reason, which stays.
 // Callers:   one thread, or any with a lock around it.
 // Fails:     never.
 #pragma once

@@ -60,7 +60,7 @@ void deliver(Shared& shared, PolicyReply reply) {
     if (reply.decisions.empty() && reply.delayed.empty() && shared.caller.exit_reason().empty()) return;
     std::lock_guard lock(shared.mutex);
     shared.pending += reply.decisions.size();
-    if (shared.pending > kMaxPending) return;  // nobody carries them out: the engine has other troubles
+    if (shared.pending > kMaxPending) return;  // the engine does not execute them: it is stalled or ending
     bool first = shared.replies.empty();
     shared.replies.push_back(std::move(reply));
     if (first && shared.notify) shared.notify();
@@ -87,7 +87,7 @@ class ThreadRunner final : public PolicyRunner {
     ThreadRunner(std::shared_ptr<BpfObject> object, std::function<void()> notify)
         : shared_(std::make_shared<Shared>(std::move(object))) {
         shared_->notify = std::move(notify);
-        // Detached: its program may run for as long as it likes, and nobody waits for it.
+        // Detached: its program may run for any time, and no thread waits for it.
         std::thread([shared = shared_] { serve(shared); }).detach();
     }
     ~ThreadRunner() override {
@@ -119,8 +119,8 @@ class ThreadRunner final : public PolicyRunner {
     std::string exit_reason() const override { return shared_->caller.exit_reason(); }
 
   private:
-    // Touches are many and each tells little; what is called every epoch and waits already stands for the next one too. News
-    // of models and tiers is never dropped.
+    // Touches are many and each matters little, so they can be dropped. A queued call for an epoch covers the next
+    // epoch too. Calls about models and tiers are never dropped.
     bool is_full(Hook hook) const {
         if (hook == Hook::epoch || hook == Hook::contend)
             return std::ranges::any_of(shared_->calls, [hook](auto& call) { return call.hook == hook; });

@@ -1,10 +1,10 @@
-// policy_runner.h - where a policy's programs run: at once, for a replay, or on a thread of their own, for the daemon.
+// policy_runner.h - runs a policy's programs: in place, for a replay, or on a thread of their own, for the daemon.
 //
-// Owns:      the thread, and the calls that wait for it.
-// Invariant: post() and take_replies() never wait for a program: a running one can't be stopped, so nobody may depend on its
-//            end. Replies come in the order of the calls.
+// Owns:      the thread, and the calls that are queued for it.
+// Invariant: post() and take_replies() never wait for a program: a running one can't be stopped, so no caller may
+//            depend on its end. Replies come in the order of the calls.
 // Callers:   one thread; `notify` is called from the policy's.
-// Fails:     post() says that a call was dropped: too many wait.
+// Fails:     post() reports that a call was dropped because too many are queued.
 #pragma once
 
 #include <functional>
@@ -31,9 +31,9 @@ class PolicyRunner {
 // The destructor runs tierd/exit.
 std::unique_ptr<PolicyRunner> run_at_once(std::shared_ptr<BpfObject> object);
 
-// `notify` says that replies have come; it must not call the runner. The destructor returns at once: the thread runs
-// tierd/exit (not of a policy that there is an objection to) and ends by itself, with its own share of everything that its
-// programs use.
+// `notify` is called when replies have come; it must not call the runner. The destructor returns at once: the thread
+// runs tierd/exit (unless the policy has an exit reason) and ends by itself, with its own share of everything that
+// its programs use.
 std::unique_ptr<PolicyRunner> run_on_thread(std::shared_ptr<BpfObject> object, std::function<void()> notify);
 
 }  // namespace tierd

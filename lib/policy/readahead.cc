@@ -26,7 +26,7 @@ bool absent(const PolicyView& view, ExtentId extent) {
     return extent < view.extents.size() && view.extents[extent].state == TIERD_EXTENT_ABSENT;
 }
 
-// Experts come as the router says, and scraps between slices with them: neither has a place in a pass.
+// The router chooses experts, and scraps between slices come with them: neither has a place in a pass.
 bool has_place(const tierd_extent& row) {
     return row.expert == TIERD_NO_EXPERT && row.bytes >= kLeastBytes;
 }
@@ -105,7 +105,7 @@ void ReadAhead::touched(const PolicyView& view, ExtentId extent, Touch touch, bo
     admit_to_pass(*reader, index);
     uint32_t position = reader->position[index];
     Stream* stream = continued_stream(view, *reader, position);
-    // A first touch of a sibling that was read ahead says nothing about the order, nor does one of a resident
+    // A first touch of a sibling that was read ahead gives no information about the order, nor does one of a resident
     // extent.
     if (touch == Touch::missing || (was_ahead && stream)) judge(*reader, stream != nullptr);
     if (stream) {
@@ -275,9 +275,9 @@ void ReadAhead::extend(const PolicyView& view, Reader& reader, Stream& stream, u
     }
 }
 
-// Wishes are carried out in the order in which they were asked for, and forgotten when memory is short;
-// nobody says so. One that a later one overtook was forgotten; so were all when none is under way and the
-// pass has `stalled`. To ask twice would have an extent read again after it was touched and evicted.
+// Requests are executed in order, and dropped without notice when memory is short. A request that a later one overtook
+// was dropped; so were all if none is in flight and the pass has `stalled`. A second request would read an extent again
+// after it was touched and evicted.
 void ReadAhead::ask_again(const PolicyView& view, const Reader& reader, const Stream& stream, bool stalled,
                           std::vector<ExtentId>& wanted) {
     auto extent_at = [&](uint32_t position) { return reader.first_extent + reader.order[position]; };

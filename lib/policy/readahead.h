@@ -1,18 +1,17 @@
-// readahead.h - what will be touched next: along the order of a pass, and the other slices of a touched
-// expert.
+// readahead.h - what will be touched next: along the order of a pass, and the other slices of a touched expert.
 //
-// Owns:      for each open model its order, the places where somebody is reading (streams), the index of its
-//            experts, and how far ahead reading pays (depth).
-// Invariant: one decision names at most kMaxReadAhead extents and walks at most a few hundred rows of the
-//            table; a model never has more extents asked for along the order and not yet touched than the
-//            caller's `room`, rounded up to one.
+// Owns:      for each open model its order, the places where threads are reading (streams), the index of its experts,
+//            and how far ahead reading pays (depth).
+// Invariant: one decision names at most kMaxReadAhead extents and walks at most a few hundred rows of the table. A
+//            model never has more extents requested along the order and not yet touched than the caller's capacity,
+//            rounded up to one.
 // Callers:   a policy, the engine's thread. Never blocks.
 // Fails:     never; a model or row that was not opened has no read-ahead.
 //
-// Nobody tells who touches: several threads and sessions read at several places, so each touch is matched to
-// the stream that it continues. A touch continues a stream when hardly anything that is absent lies between:
-// extents that are resident give no signal, so nothing can be said of them. How often touches continue a
-// stream is the score that tells dense passes from random access.
+// A touch does not identify its thread: several threads and sessions read at several places. So each touch is matched
+// to the stream that it continues. It continues a stream if hardly any absent extent lies between; resident extents
+// give no signal. How often touches continue a stream is the score that distinguishes dense passes from random
+// access.
 #pragma once
 
 #include <array>
@@ -29,7 +28,7 @@ inline constexpr uint32_t kMaxReadAhead = 64;  // entries in one decision
 
 // What the policy allows one model now.
 struct ReadAheadLimits {
-    uint32_t capacity = 0;         // extents along the order that may be asked for and not yet touched
+    uint32_t capacity = 0;     // extents along the order that may be asked for and not yet touched
     bool along_order = false;  // false: the order means nothing here (random access)
     uint32_t siblings = 0;     // slices of the same expert that may be asked for in one decision
 };

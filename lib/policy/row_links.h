@@ -1,10 +1,10 @@
-// row_links.h - which extent follows which: the chains that a row carries for policies without lists of their own.
+// row_links.h - which extent follows which: the links in each row for policies without lists of their own.
 //
 // Owns:      nothing; it fills `next` and `sibling` of one model's rows.
 // Invariant: both are rows of the same model; siblings form rings; `next` leads from each extent of the order to the
 //            following one, and the last back to the first.
-// Callers:   whoever fills the table: the engine's thread, or a replay. Pure. O(n log n).
-// Fails:     never; indices in `order` that are no extent of the model are passed over.
+// Callers:   the thread that fills the table: the engine's thread, or a replay. Pure. O(n log n).
+// Fails:     never; indices in `order` that are no extent of the model are skipped.
 #pragma once
 
 #include <cstdint>

@@ -1,12 +1,12 @@
-// score_victims.h - who goes first when a policy says what each extent is worth.
+// score_victims.h - names victims by the scores that a policy gave to extents.
 //
-// Owns:      a batch of the extents worth least, found by one scan of the table, and what changed since.
-// Invariant: what is named is resident, not pinned and worth no more than when it was found, and nothing that was filled or
-//            touched meanwhile is worth less; of equals the one not touched
-//            for longest goes first. An extent is named once a batch.
-// Callers:   one thread. A scan costs about 10 ns an extent and serves some hundred victims or more. Read-ahead alone makes
-//            it take a twentieth of the time at most; when demand finds nothing it is made at once.
-// Fails:     never; it may name less than was asked for.
+// Owns:      a batch of the extents of the lowest score, found by one scan of the table, and what changed since.
+// Invariant: a victim is resident, not pinned, its score is no higher than at the scan, and no extent that was filled
+//            or touched since has a lower one. Among equal scores the extent not touched for longest goes first. An
+//            extent is named once per batch.
+// Callers:   one thread. A scan costs about 10 ns per extent and serves some hundred victims or more. For read-ahead,
+//            scans take at most a twentieth of the time; a demand miss without a victim scans at once.
+// Fails:     never; it may name less than requested.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,6 @@
-// shares.h - how much of the budget each model may hold: the smaller ones whole, the larger ones equal parts
-// of the rest.
+// shares.h - how much of the budget each model may use: small models whole, large ones equal parts of the rest.
 //
-// Invariant: the shares add up to at most the capacity, and no model gets more than it asks for.
+// Invariant: the shares add up to at most the capacity, and no model gets more than it requests.
 // Callers:   any thread; pure.
 #pragma once
 

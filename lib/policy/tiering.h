@@ -1,10 +1,9 @@
-// tiering.h - the default policy across memory tiers: what is hot goes up, what is cold makes room for it.
+// tiering.h - the default policy across memory tiers: promotes hot extents, demotes cold ones to make space.
 //
-// Owns:      the place in the table where the next epoch goes on.
-// Invariant: with one tier it proposes nothing and looks at nothing. A promotion is proposed only for an extent that was
-//            touched lately more than once, and never against one that is nearly as hot: two extents do not keep
-//            changing places.
-// Callers:   the engine's thread. An epoch looks at kSlice rows at most (about a millisecond).
+// Owns:      the row at which the next epoch continues.
+// Invariant: with one tier it proposes nothing and reads no row. It promotes only an extent that was touched more than
+//            once lately, and never in exchange for one that is nearly as hot: two extents do not keep changing places.
+// Callers:   the engine's thread. An epoch reads at most kSlice rows (about a millisecond).
 // Fails:     never.
 #pragma once
 
@@ -14,15 +13,15 @@
 
 namespace tierd {
 
-// How hot an extent is, as a number that can be compared whatever the time: heat halves every kHeatHalfLifeNs, so its
+// How hot an extent is, as a number that can be compared whatever the time: heat halves every kTierHalfLifeNs, so its
 // logarithm falls by the clock, and the clock is the same for all.
 double heat_score(const tierd_extent& row) noexcept;
 inline constexpr uint64_t kTierHalfLifeNs = 10'000'000'000;
 
 class TierPlanner {
   public:
-    // Appends moves: promotions, exchanges (the cold one's way down stands directly before the hot one's way up), and
-    // demotions ahead of pressure. Only while `room` says that more moves are welcome.
+    // Appends moves: promotions, exchanges (the cold one's demotion is directly before the hot one's promotion), and
+    // demotions ahead of pressure. `out` then has at most `capacity` moves.
     void plan(const PolicyView& view, PolicyDecisions& out, size_t capacity);
 
   private:

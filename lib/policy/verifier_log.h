@@ -1,4 +1,4 @@
-// verifier_log.h - what the kernel's verifier said of a program, for people who wrote C.
+// verifier_log.h - turns the kernel verifier's log of a program into messages for the author of its C source.
 //
 // Callers:   any thread; pure.
 #pragma once

@@ -22,7 +22,7 @@ bool ranges_cover(Ranges wide, Ranges narrow) noexcept {
 
 }  // namespace
 
-// A `*` of the narrow one can stand for anything, so only a `*` can match it; a `?` for any one character.
+// A `*` of the narrow one matches anything, so only a `*` can match it; a `?` for any one character.
 bool pattern_covers(std::string_view wide, std::string_view narrow) noexcept {
     size_t w = 0, n = 0, star = wide.npos, kept = 0;
     while (n < narrow.size()) {

@@ -1,7 +1,7 @@
-// rule_cover.h - does one rule match everything that another does? For warnings about rules that can never decide.
+// rule_cover.h - does one rule match everything that another matches? For warnings about rules that can never decide.
 //
 // Callers:   any thread; pure.
-// Fails:     never; where it can't tell (patterns may overlap in odd ways) it says no.
+// Fails:     never; if it can't decide (patterns may overlap in odd ways) it returns false.
 #pragma once
 
 #include <string_view>

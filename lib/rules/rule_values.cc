@@ -244,7 +244,7 @@ ValueProblem set_read_ahead(tierd_rule& rule, const RuleValue& value, const Rule
     return {};
 }
 
-// The settings stand in the order of enum tierd_rule_setting.
+// The settings are in the order of enum tierd_rule_setting.
 // clang-format off
 constexpr RuleKey kKeys[] = {
     {"model",         false, set_model},

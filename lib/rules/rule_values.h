@@ -1,7 +1,7 @@
-// rule_values.h - the values that rules are written with: ranges, times, names, sizes.
+// rule_values.h - parses the values of rules: ranges, times, names, sizes.
 //
 // Owns:      nothing; each function sets its part of a rule.
-// Invariant: the rule is unchanged where a problem is returned.
+// Invariant: the rule is unchanged if a problem is returned.
 // Callers:   the compiler of rules. Pure.
 // Fails:     the problem: what to write instead, as the end of a sentence.
 #pragma once

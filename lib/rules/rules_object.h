@@ -1,7 +1,7 @@
-// rules_object.h - puts rules into the policy `rules`: the product is an ordinary policy object.
+// rules_object.h - writes rules into the policy `rules`; the result is an ordinary policy object.
 //
 // Owns:      nothing; bytes in, bytes out.
-// Invariant: nothing but the bytes of the array of rules changes.
+// Invariant: only the bytes of the array of rules change.
 // Callers:   any thread.
 // Fails:     bad_input: the object is not the policy `rules` of this version.
 #pragma once

@@ -32,7 +32,7 @@ RuleValue value_of(const toml::node& node) {
     return value;
 }
 
-// Where a rule and each of its settings stand.
+// The place of a rule and of each of its settings.
 struct Place {
     std::string name;
     toml::source_position rule;

@@ -1,10 +1,10 @@
-// rules_toml.h - placement rules as an administrator writes them, compiled to what the policy `rules` reads.
+// rules_toml.h - compiles an administrator's placement rules in TOML to the table that the policy `rules` reads.
 //
-// Owns:      the keys of the TOML and their meaning. docs/writing-a-policy.md shows it, docs/policies.md lists it.
-// Invariant: a table that comes with no error holds only numbers that bpf/tierd_rules.h allows, and always ends in a rule
-//            that decides everything.
-// Callers:   any thread. Pure, but for the lookups of users and control groups, which the caller brings.
-// Fails:     never by itself: every mistake is a note with its line and column. All of them come at once.
+// Owns:      the TOML keys and their meaning. docs/rules.md lists them.
+// Invariant: a table without an error holds only numbers that bpf/tierd_rules.h allows, and always ends in a rule that
+//            decides everything.
+// Callers:   any thread. Pure, except for lookups of users and control groups, which the caller provides.
+// Fails:     never by itself: every mistake is a note with its line and column; all are returned together.
 #pragma once
 
 #include <array>

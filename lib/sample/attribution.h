@@ -1,10 +1,11 @@
-// attribution.h - from an address in a process to the byte of the weight file that stood there at that time.
+// attribution.h - maps an address in a process to the byte of the weight file that was mapped there at that time.
 //
-// Owns:      MappingHistory: which process had which file where, and when; AddressMap: one finished state of it.
+// Owns:      MappingHistory: which process had which file mapped where, and when; AddressMap: one immutable snapshot
+//            of it.
 // Invariant: an AddressMap never changes. Live mappings of one process do not overlap; ended ones are kept for
-//            kKeepEndedNs, so that records read late still find what was mapped when they were made.
+//            kKeepEndedNs, so that records that are read late still find the mapping of their time.
 // Callers:   MappingHistory by one thread (the engine's, or a replay); an AddressMap by any thread.
-// Fails:     never: what can't be attributed says why, and the caller counts it.
+// Fails:     never: the result gives the reason if an address can't be attributed, and the caller counts it.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
-// code_map.h - which binary an instruction's address lies in.
+// code_map.h - which binary an instruction's address belongs to.
 //
-// Owns:      the executable mappings of the processes that were asked about.
-// Callers:   one thread. A live one reads /proc/PID/maps, at most once a second for each process.
+// Owns:      the executable mappings of the processes that were looked up.
+// Callers:   one thread. A live map reads /proc/PID/maps, at most once a second for each process.
 // Fails:     with an empty place.
 #pragma once
 

@@ -11,7 +11,7 @@ namespace tierd {
 
 namespace {
 
-// Field 39 of /proc/PID/task/TID/stat: the processor. The name, field 2, stands in brackets and may hold anything.
+// Field 39 of /proc/PID/task/TID/stat: the processor. The name, field 2, is in brackets and may contain anything.
 int64_t processor_of(const std::string& stat) {
     auto name_end = stat.rfind(')');
     if (name_end == std::string::npos) return -1;

@@ -1,9 +1,9 @@
-// cpu_nodes.h - on which memory node a processor sits, and where a thread ran last.
+// cpu_nodes.h - the memory node of each processor, and of the processor that a thread last ran on.
 //
-// Owns:      the table of processors, and what was found out about threads, for kKeepNs.
-// Invariant: a node is what the kernel said, or kNoNode; never a guess.
-// Callers:   CpuNodes by any thread; ThreadNodes by one. A lookup of a thread reads a small file of /proc, at most once
-//            in kKeepNs for each, and none where the machine has only one node.
+// Owns:      the table of processors, and the result of each thread's lookup, for kKeepNs.
+// Invariant: a node is what the kernel reported, or kNoNode.
+// Callers:   CpuNodes by any thread; ThreadNodes by one. The lookup of a thread reads a small file of /proc, at most
+//            once in kKeepNs for each, and none if the machine has only one node.
 // Fails:     with kNoNode.
 #pragma once
 

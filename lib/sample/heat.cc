@@ -82,7 +82,7 @@ void HeatEstimator::count(uint32_t extent, double accesses, uint64_t now_ns) {
     evidence.counted_samples += 1;
 }
 
-// A majority vote: whoever has more than all others together ends in the lead, in whatever order the accesses come.
+// A majority vote: a thread with more accesses than all others together wins, in any order of accesses.
 void HeatEstimator::read_from(uint32_t extent, int node, double accesses, uint64_t now_ns) {
     if (node < 0 || node > INT16_MAX) return;
     reserve(extent + 1);

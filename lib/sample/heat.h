@@ -1,17 +1,17 @@
-// heat.h - from touches that were seen to how often each extent is touched, and how sure that is.
+// heat.h - estimates from observed touches how often each extent is touched, and how certain that estimate is.
 //
-// Owns:      for each extent the evidence: touches, and the time in which one would have been seen.
-// Invariant: evidence loses half its weight every kMemoryNs, counts every kHeatHalfLifeNs; so what is no longer
-//            true is forgotten, and `samples` falls with it.
+// Owns:      the evidence for each extent: touches, and the time in which one would have been seen.
+// Invariant: evidence loses half its weight every kMemoryNs, counts every kHeatHalfLifeNs. So old evidence is
+//            forgotten, and `samples` falls with it.
 // Callers:   the engine's thread only.
 // Fails:     never; numbers saturate.
 //
-// Two kinds of evidence:
-//   exposed  an extent that is mapped nowhere (renewed, hinted, evicted) shows its next touch as a fault. From the
-//            moment it is exposed to that touch, waiting times are exponential for whatever is touched at random:
-//            the rate is touches / time exposed, also when an exposure ends without a touch.
+// There are two kinds of evidence:
+//   armed    an extent that is mapped nowhere (rearmed, hinted, evicted) shows its next touch as a fault. The time
+//            from arming to the touch is exponential for random touches. So the rate is touches / time armed, also if
+//            the extent is disarmed without a touch.
 //   counted  samples of the processor stand for a number of accesses each, and are seen all the time.
-// Heat is the count that a counter with a half life of kHeatHalfLifeNs would show at that rate, so both mean the
+// Heat is the count that a counter with a half life of kHeatHalfLifeNs would have at that rate. So both kinds mean the
 // same: touches in about the last 14 seconds.
 #pragma once
 
@@ -49,8 +49,9 @@ class HeatEstimator {
     void count(uint32_t extent, double accesses, uint64_t now_ns);
     // Of what was counted or touched, so much came from a thread on that memory node.
     void read_from(uint32_t extent, int node, double accesses, uint64_t now_ns);
-    // The node whose threads read the extent most, lately: where a copy of it would be near. kNoNode where nothing is known,
-    // or no node reads it more than all others together. Hints know it from touches, the processor's samples from the CPU.
+    // The node whose threads read the extent most, lately: where a copy of it would be near. kNoNode where nothing is
+    // known, or no node reads it more than all others together. Hints know it from touches, the processor's samples
+    // from the CPU.
     int reader_node(uint32_t extent) const;
 
     Estimate estimate(uint32_t extent, uint64_t now_ns) const;

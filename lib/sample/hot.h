@@ -1,6 +1,6 @@
-// hot.h - heat by what people ask for: tensors, layers, experts, extents, functions, threads.
+// hot.h - heat grouped by tensor, layer, expert, extent, function or thread.
 //
-// Owns:      nothing; rows are made from what is passed.
+// Owns:      nothing; makes rows of its arguments.
 // Callers:   any thread.
 #pragma once
 
@@ -41,8 +41,8 @@ struct ExtentHeat {
     int node = kNoNode;
 };
 
-// Rows by tensor, layer, expert or extent of one file, hottest first. An extent that several tensors share gives each its
-// part by bytes. `extents`: one for each of the file.
+// Rows by tensor, layer, expert or extent of one file, hottest first. An extent that several tensors share gives each
+// its part by bytes. `extents`: one for each of the file.
 std::vector<HotRow> hot_rows(const std::string& model, const ExtentLayout& layout, const TensorMap& map,
                              std::span<const ExtentHeat> extents, HotBy by);
 
@@ -56,8 +56,8 @@ struct CodePlace {
     auto operator<=>(const CodePlace&) const = default;
 };
 
-// Who reads: accesses by instruction and by thread. Holds at most kMostRows of each; what comes beyond is one row of its
-// own.
+// Readers: accesses by instruction and by thread. Holds at most kMostRows of each; what comes beyond is one row of
+// its own.
 class Readers {
   public:
     static constexpr size_t kMostRows = 8192;

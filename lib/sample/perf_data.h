@@ -1,11 +1,10 @@
-// perf_data.h - reads what `perf record` and `perf mem record` wrote.
+// perf_data.h - reads the files that `perf record` and `perf mem record` write.
 //
 // Owns:      nothing of the file beyond the call; the events are copied out one at a time.
-// Invariant: never reads outside the file's bytes and never believes a length; time and memory are bounded by
-//            the file's size.
+// Invariant: never reads outside the file's bytes and never trusts a length; the file's size bounds time and memory.
 // Callers:   any thread. Blocks on reading the file.
-// Fails:     bad_input for a damaged file, with the offset; unsupported for kinds that are not read here
-//            (written to a pipe, compressed, of another byte order), with how to record one that is.
+// Fails:     bad_input for a damaged file, with the offset; unsupported for files that this reader does not handle
+//            (written to a pipe, compressed, of another byte order), with how to record a file that it does.
 // Source:    tools/perf/Documentation/perf.data-file-format.txt of the kernel.
 #pragma once
 

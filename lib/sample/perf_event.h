@@ -1,4 +1,4 @@
-// perf_event.h - opens events of the kernel's perf interface, and explains why one can't be.
+// perf_event.h - opens events of the kernel's perf interface, and explains why one can't be opened.
 //
 // Owns:      nothing; each descriptor goes to the caller.
 // Callers:   any thread.
@@ -22,12 +22,12 @@ inline constexpr pid_t kEveryProcess = -1;
 perf_event_attr sampling_attr(uint32_t type, uint64_t config, uint64_t period);
 
 // perf_event_open(2), close-on-exec. `leader`: the event of its group; -1: none. Errors: denied, unsupported or
-// kernel_refused, the hint says what would help.
+// kernel_refused, with a hint that helps.
 Result<Fd> open_event(const perf_event_attr& attr, pid_t thread, int cpu, const std::string& name,
                       int leader = -1);
 
-// The bits that a PMU of the kernel gives a named event, as config. Only names that are "event=0x..,umask=0x..". Errors:
-// unsupported where there is no such name.
+// The bits that a PMU of the kernel gives a named event, as config. Only names that are "event=0x..,umask=0x..".
+// Errors: unsupported where there is no such name.
 Result<uint64_t> named_event(const std::string& pmu, const std::string& event,
                              const std::string& root = "/sys");
 // The type number of a PMU of the kernel, "ibs_op". Errors: unsupported where the machine has none.

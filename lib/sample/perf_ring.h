@@ -1,9 +1,9 @@
 // perf_ring.h - reads the ring that the kernel writes an event's records into.
 //
-// Owns:      nothing: the mapping is its owner's, who keeps it for as long as the ring.
-// Invariant: never reads outside the mapping, whatever head or a record's size say; every byte is passed once.
+// Owns:      nothing: the owner of the mapping keeps it for as long as the ring.
+// Invariant: never reads outside the mapping, whatever the head or a record's size is; every byte is read once.
 // Callers:   one thread at a time.
-// Fails:     a record with an impossible size makes the rest unreadable: it is dropped as a whole and counted.
+// Fails:     a record with an impossible size makes the rest unreadable: the rest is dropped and counted.
 // Source:    perf_event_open(2), "MMAP layout".
 #pragma once
 
@@ -19,7 +19,7 @@ namespace tierd {
 
 class PerfRing {
   public:
-    // One record: its type and what stands behind its header. Valid during the call only.
+    // One record: its type and the bytes after its header. Valid during the call only.
     using Visitor = std::function<void(uint32_t type, std::span<const std::byte> body)>;
 
     // `data` is the page's ring, a power of two bytes long. `page` is the control page, shared with the kernel.

@@ -10,7 +10,7 @@ namespace tierd {
 
 namespace {
 
-// Everything up to the last field that is of use; what stands behind it need not be known.
+// Everything up to the last field that is of use; the fields after it need not be known.
 constexpr uint64_t kLastOfUse = PERF_SAMPLE_PHYS_ADDR;
 
 // Takes values from the front; `good` turns false, and stays so, when there are too few bytes.

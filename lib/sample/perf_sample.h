@@ -1,7 +1,7 @@
-// perf_sample.h - the body of one PERF_RECORD_SAMPLE, as perf's ring and perf.data files both hold it.
+// perf_sample.h - decodes the body of one PERF_RECORD_SAMPLE, from perf's ring or from a perf.data file.
 //
 // Owns:      nothing.
-// Invariant: never reads beyond the bytes it is given, whatever they say.
+// Invariant: never reads beyond the given bytes, whatever they contain.
 // Callers:   any thread.
 // Source:    perf_event_open(2), "PERF_RECORD_SAMPLE".
 #pragma once

@@ -1,9 +1,9 @@
-// perf_source.h - a perf event on several CPUs or threads, and the rings that its records come in.
+// perf_source.h - a perf event on several CPUs or threads, and the rings of its records.
 //
 // Owns:      the events' descriptors and the rings' mappings.
-// Invariant: each CPU has one ring; events of further threads on that CPU write into the same.
+// Invariant: each CPU has one ring; events of further threads on that CPU write into the same ring.
 // Callers:   one thread at a time.
-// Fails:     at open(), with what to do; later a thread that ended simply has no more records.
+// Fails:     at open(), with what to do. A thread that ends later has no more records.
 #pragma once
 
 #include <linux/perf_event.h>

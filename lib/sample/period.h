@@ -1,8 +1,8 @@
-// period.h - how often to sample, so that sampling costs what it may and no more.
+// period.h - adapts the sampling period so that sampling costs no more than its limit.
 //
-// Owns:      the period, and what a record was found to cost.
-// Invariant: the period stays within its bounds and changes at most fourfold a step, so one odd measurement
-//            can't blind a source.
+// Owns:      the period, and the measured cost of a record.
+// Invariant: the period stays within its bounds and changes at most fourfold per step, so one odd measurement can't
+//            stop a source.
 // Callers:   one thread.
 #pragma once
 

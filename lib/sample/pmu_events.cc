@@ -31,7 +31,7 @@ constexpr PmuEvent kEvents[] = {
     {"icx", PmuUse::far_memory,    "MEM_LOAD_RETIRED:LOCAL_PMM",              2},
     {"icx", PmuUse::stores,        "MEM_INST_RETIRED:ALL_STORES",             2},
     // Sapphire Rapids, with and without HBM. CXL memory is a node without processors: reads of it are among those
-    // of remote memory that no DRAM of another socket answered, which only the offcore responses tell.
+    // of remote memory that no DRAM of another socket answered, which only the offcore responses show.
     {"spr", PmuUse::loads,         "MEM_TRANS_RETIRED:LOAD_LATENCY:ldlat=64", 2},
     {"spr", PmuUse::l3_misses,     "MEM_LOAD_RETIRED:L3_MISS",                2},
     {"spr", PmuUse::local_memory,  "MEM_LOAD_L3_MISS_RETIRED:LOCAL_DRAM",     2},

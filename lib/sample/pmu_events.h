@@ -1,7 +1,7 @@
-// pmu_events.h - which hardware event shows loads of memory on which processor, and how it is opened.
+// pmu_events.h - which hardware event samples memory loads on which processor, and how to open it.
 //
-// Owns:      the table, and libpfm4's state (it keeps one for the process).
-// Invariant: names are libpfm4's; an event that is not in its tables gives an error, never a guess.
+// Owns:      the table, and libpfm4's state (one per process).
+// Invariant: names are libpfm4's; an event that its tables lack gives an error.
 // Callers:   PmuLibrary from one thread.
 // Source:    libpfm4's tables; Intel's and AMD's lists of events, which tests compare the codes with.
 #pragma once

@@ -1,7 +1,7 @@
-// record.h - one access to memory, as any source saw it.
+// record.h - one memory access, as a source of samples recorded it.
 //
 // Owns:      nothing; a plain value.
-// Invariant: a field that the source can't tell is 0.
+// Invariant: a field that the source does not provide is 0.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,12 @@ struct AccessRecord {
     uint64_t time_ns = 0;           // CLOCK_MONOTONIC; of replayed files, the clock they were recorded with
     uint64_t instruction = 0;       // address of the instruction
     uint64_t address = 0;           // of the data, in the process
-    uint64_t physical_address = 0;  // of the data, where the kernel tells it
+    uint64_t physical_address = 0;  // of the data, if the kernel reports it
     uint64_t data_source = 0;       // union perf_mem_data_src of <linux/perf_event.h>
     uint64_t period = 1;            // accesses that this one stands for
     uint32_t latency_cycles = 0;    // of the access to memory; 0: the processor reported none
     uint16_t whole_cycles =
-        0;  // of the whole instruction, where the kernel tells it (PERF_SAMPLE_WEIGHT_STRUCT)
+        0;  // of the whole instruction, if the kernel reports it (PERF_SAMPLE_WEIGHT_STRUCT)
     uint32_t pid = 0;
     uint32_t tid = 0;
     uint32_t cpu = 0;
@@ -28,7 +28,7 @@ enum class DataSource : uint8_t {
     unknown,
     cache,
     memory_cache,  // memory in front of other memory, on its side: HBM in cache mode
-    local_memory,  // DRAM, and HBM that is a node of its own: the node of the physical address tells which
+    local_memory,  // DRAM, and HBM that is a node of its own: the node of the physical address shows which
     remote_memory,
     cxl,
     persistent,

@@ -1,8 +1,8 @@
-// replay.h - what a recording says about weight files: the same attribution as live, from a file.
+// replay.h - attributes the accesses of a recording to weight files, as live sampling does.
 //
 // Owns:      the files' headers and the counts.
 // Invariant: each record is attributed to what its process had mapped there at the record's time.
-// Callers:   any thread. Blocks on the recording and on the headers of the weight files that it names.
+// Callers:   any thread. Blocks on the recording and on the headers of the weight files in it.
 // Fails:     with read_perf_data()'s errors; weight files that can't be opened are counted, not fatal.
 #pragma once
 

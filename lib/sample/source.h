@@ -1,8 +1,7 @@
-// source.h - where records of accesses come from: one interface over PEBS, IBS and whatever else perf's ring
-// or a file can carry.
+// source.h - a source of access records: one interface for PEBS, IBS and everything else in perf's ring or a file.
 //
-// Owns:      the words; each source owns its descriptors.
-// Callers:   one thread a source.
+// Owns:      the types; each source owns its descriptors.
+// Callers:   one thread per source.
 #pragma once
 
 #include <cstdint>

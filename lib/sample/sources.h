@@ -1,7 +1,8 @@
-// sources.h - which sources of access statistics this machine offers, which is the best, and why not a better one.
+// sources.h - which sources of access statistics this machine has, the best of them, and why better ones are
+// unavailable.
 //
 // Owns:      nothing.
-// Invariant: finding out changes no setting of the machine and leaves nothing running.
+// Invariant: the check changes no setting of the machine and leaves nothing running.
 // Callers:   any thread, at the start; takes a few milliseconds.
 #pragma once
 
@@ -17,11 +18,11 @@ namespace tierd {
 
 // In the order of preference.
 struct SourceOffer {
-    std::string name;   // pebs, ibs, spe, hint, damon, idle
+    std::string name;           // pebs, ibs, spe, hint, damon, idle
     std::string record_fields;  // what a record of it holds
     bool available = false;
     std::string unavailable_reason;  // empty: available
-    std::string event;    // as the kernel or libpfm4 calls it
+    std::string event;               // as the kernel or libpfm4 calls it
 };
 
 std::vector<SourceOffer> discover_sources();
@@ -32,8 +33,8 @@ std::string why_no_idle(const std::string& root);
 // "pebs" or "ibs", for every process, not yet sampled for longer than it took to see that it works. Errors: why not.
 Result<PerfSourceConfig> hardware_source(const std::string& name, PmuUse use = PmuUse::loads);
 
-// What a record of it costs the thread that is sampled, found out on this one: loads of memory, with and without. Takes some
-// ten ms.
+// What a record of it costs the thread that is sampled, found out on this one: loads of memory, with and without.
+// Takes some ten ms.
 uint64_t measure_source_cost_ns(PerfSourceConfig config);
 
 }  // namespace tierd

@@ -32,7 +32,7 @@ uint64_t value_of(std::span<const std::byte> payload) {
     return value;
 }
 
-// The top byte is a tag, or tells levels and security; of the kernel's addresses it is all ones.
+// The top byte is a tag, or holds levels and security; of the kernel's addresses it is all ones.
 uint64_t virtual_address(uint64_t payload) {
     uint64_t address = payload & kAddressBits;
     return (address >> 55 & 1) != 0 ? address | ~kAddressBits : address;
@@ -96,8 +96,8 @@ perf_mem_data_src with_level(perf_mem_data_src word, uint64_t level, uint64_t nu
     return word;
 }
 
-// Data sources of Neoverse: 8 L2, 9 another core's, 10 another cluster's near, 11 system cache, 12 another cluster's far,
-// 13 another chip's, 14 memory.
+// Data sources of Neoverse: 8 L2, 9 another core's, 10 another cluster's near, 11 system cache, 12 another cluster's
+// far, 13 another chip's, 14 memory.
 perf_mem_data_src by_neoverse(perf_mem_data_src word, const SpeRecord& record) {
     const bool remote = (record.events & kSpeRemoteAccess) != 0;
     switch (record.data_source) {

@@ -1,11 +1,11 @@
-// spe_packets.h - what Arm's Statistical Profiling Extension writes: packets, and the records that they make up.
+// spe_packets.h - decodes the packets of Arm's Statistical Profiling Extension into records.
 //
-// Owns:      nothing: an SpeDecoder keeps counts and the begin of a record that goes on in the next piece.
-// Invariant: never reads beyond the bytes it is given, whatever they say; a packet that is not known makes the rest of its
-//            record unreadable: it is skipped to the next end of a record and counted.
-// Callers:   one thread a decoder.
+// Owns:      nothing: an SpeDecoder keeps counts, and the beginning of a record that continues in the next block.
+// Invariant: never reads beyond the given bytes, whatever they contain. An unknown packet makes the rest of its record
+//            unreadable: it is skipped to the next end of a record and counted.
+// Callers:   one thread per decoder.
 // Source:    Arm Architecture Reference Manual for A-profile, "Statistical Profiling Extension Sample Record
-//            Specification". What data sources mean is the processor's own: Neoverse's technical reference manuals.
+//            Specification". Each processor defines its data sources: Neoverse's technical reference manuals.
 #pragma once
 
 #include <cstddef>
@@ -42,8 +42,8 @@ enum SpeEvent : uint64_t {
     kSpeRemoteAccess = 1u << 10,
 };
 
-// The word that the kernel would give for the record: union perf_mem_data_src. `neoverse`: its data sources are those of
-// Arm's Neoverse processors; of others only the events tell.
+// The word that the kernel would give for the record: union perf_mem_data_src. `neoverse`: its data sources are those
+// of Arm's Neoverse processors; for others only the events are used.
 uint64_t perf_data_source(const SpeRecord& record, bool neoverse) noexcept;
 
 // True for the main id register of a processor whose data sources are Neoverse's.

@@ -18,7 +18,7 @@ namespace {
 constexpr uint64_t kFirstPeriod = 1u << 16;  // operations
 constexpr size_t kDataBytes = 64 * 1024, kAuxBytes = 1024 * 1024;
 constexpr uint32_t kWakeBytes =
-    16 * 1024;  // about 250 records: the kernel tells of what it wrote in pieces of this
+    16 * 1024;  // about 250 records: the kernel reports what it wrote in blocks of this size
 // Bits of config.
 constexpr uint64_t kTimestamps = 1u << 0, kPhysical = 1u << 1, kJitter = 1u << 16;
 constexpr uint64_t kLoads = uint64_t{1} << 33, kStores = uint64_t{1} << 34;

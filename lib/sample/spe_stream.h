@@ -1,10 +1,11 @@
-// spe_stream.h - the samples of one processor with Arm's SPE, from the two rings that the kernel writes them into.
+// spe_stream.h - the samples of one processor with Arm's SPE, from the two rings that the kernel writes.
 //
-// Owns:      nothing of the mappings: they are their owner's, who keeps them for as long as the stream.
-// Invariant: never reads outside the rings, whatever their heads, offsets and sizes say. A record is put down to the thread
-//            that ran on the processor at its time, by the kernel's records of switches; where those were lost, to none.
+// Owns:      nothing: the owner of the mappings keeps them for as long as the stream.
+// Invariant: never reads outside the rings, whatever their heads, offsets and sizes are. The kernel's context-switch
+//            records attribute a sample to the thread that ran on the processor at its time; if they were lost, it
+//            has no thread.
 // Callers:   one thread at a time.
-// Fails:     what can't be read, or put down to a thread, is counted.
+// Fails:     samples that can't be decoded, or attributed to a thread, are counted.
 // Source:    perf_event_open(2), "MMAP layout", PERF_RECORD_AUX and PERF_RECORD_SWITCH_CPU_WIDE.
 #pragma once
 
@@ -19,7 +20,7 @@
 
 namespace tierd {
 
-// What must stand behind each record that is no sample: thread, time and processor.
+// What must follow each record that is no sample: thread, time and processor.
 inline constexpr uint64_t kSpeSampleFields = PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_CPU;
 
 class SpeStream {

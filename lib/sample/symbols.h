@@ -1,11 +1,10 @@
 // symbols.h - which function of which binary an instruction belongs to.
 //
-// Owns:      the symbol tables of the binaries that were asked about, at most kMostBinaries at a time.
-// Invariant: a binary is read once; one that can't be read, is no ELF file or has no symbols is remembered as
-//            such. Nothing of it is run or trusted: libelf checks its offsets against the file's size.
-// Callers:   one thread. Blocks on reading the binary. Not the daemon: whoever asks for names reads the
-//            binaries, with his own rights.
-// Fails:     with the binary's own name in the place of a function's.
+// Owns:      the symbol tables of the binaries that were looked up, at most kMostBinaries at a time.
+// Invariant: a binary is read once. One that can't be read, is no ELF file or has no symbols is remembered as such.
+//            It is never run or trusted: libelf checks its offsets against the file's size.
+// Callers:   one thread. Blocks on reading the binary. Not the daemon: the caller reads binaries with its own rights.
+// Fails:     with the binary's own name instead of a function's.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
-// handler.h - what the session server asks of the engine. The server knows sockets and messages, the engine
-// knows weights.
+// handler.h - what the session server calls on the engine. The server handles sockets and messages, the engine
+// handles weights.
 //
-// Callers:   one thread a session, and many sessions at once. open_session and the others may block for as
-//            long as the session's own file does, never for another session's.
+// Callers:   one thread per session, many sessions at once. A call may block as long as the session's own file does,
+//            never because of another session's.
 #pragma once
 
 #include <sys/types.h>
@@ -20,14 +20,14 @@ struct Peer {
     uid_t uid = 0;
     gid_t gid = 0;
     bool user_mode_faults = false;  // its userfaultfd does not see faults inside system calls
-    bool arms_hints = false;     // it takes orders of kind arm_hint
+    bool arms_hints = false;        // it takes orders of kind arm_hint
 };
 
 using GpuId = std::array<uint8_t, 16>;  // a GPU's UUID
 
 struct LeaseRequest {
     GpuId gpu{};
-    uint64_t total_bytes = 0;  // of the GPU's memory, as the client says
+    uint64_t total_bytes = 0;  // of the GPU's memory, as the client reports it
 };
 
 struct AttachRequest {
@@ -52,14 +52,14 @@ struct RegionRequest {
     uint64_t length_bytes = 0;
 };
 
-// Why somebody or something is not served.
+// Why a client or a file is not served.
 enum class Denial : uint8_t {
-    not_in_group,  // the user may not have /dev/userfaultfd, and user_mode_faults is off
-    too_many,      // sessions, of all or of one user
+    not_in_group,    // the user may not have /dev/userfaultfd, and user_mode_faults is off
+    too_many,        // sessions, of all or of one user
     protocol_error,  // a message that the protocol does not have
-    descriptor,    // no readable regular file, or an empty one
-    no_space,      // of the user's share of tierd's memory, of tables
-    other,         // the log says which
+    descriptor,      // no readable regular file, or an empty one
+    no_space,        // of the user's share of tierd's memory, of tables
+    other,           // the log has the reason
 };
 inline constexpr size_t kDenials = 6;
 inline constexpr const char* kDenialNames[kDenials] = {"not_in_group", "too_many", "protocol_error",
@@ -69,7 +69,7 @@ class SessionHandler {
   public:
     virtual ~SessionHandler() = default;
 
-    // `notice` is tierd's end of the notice channel. Returns the session's number. Errors: busy while
+    // `notice` is tierd's end of the command channel. Returns the session's number. Errors: busy while
     // shutting down.
     virtual Result<uint64_t> open_session(const Peer& peer, Fd command_channel) = 0;
     // Errors: bad_input, denied (the descriptor is no readable regular file), unsupported (the shim then
@@ -83,7 +83,7 @@ class SessionHandler {
     virtual void fallen_back(uint64_t session, uint32_t sequence, int status) = 0;
     virtual void close_session(uint64_t session) = 0;
 
-    // Told for the count; the client has its answer.
+    // For the counters; the client already has its reply.
     virtual void refused(Denial) {}
 
     // A lease channel, from here on the handler's: all that comes on it is lease messages.

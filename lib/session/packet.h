@@ -1,9 +1,9 @@
 // packet.h - one wire message with its descriptors, over a SOCK_SEQPACKET socket.
 //
-// Invariant: descriptors that come with a message are owned at once (close-on-exec); surplus ones are closed.
-// Callers:   any thread; one thread a socket and direction.
-// Fails:     gone when the peer closed, bad_input for a message that breaks the wire rules, busy when the
-//            peer does not read.
+// Invariant: descriptors of a message get an owner at once (close-on-exec); surplus ones are closed.
+// Callers:   any thread; one thread per socket and direction.
+// Fails:     gone if the peer closed, bad_input for a message that violates the protocol, busy if the peer does not
+//            read.
 #pragma once
 
 #include <array>
@@ -45,7 +45,7 @@ Result<Packet> receive_packet(int socket);
 // Sends without blocking. Errors: busy when the peer's queue is full, gone when it left.
 Result<void> send_packet(int socket, std::span<const std::byte> message, std::span<const int> fds);
 
-// Ends the channel for both sides, whoever else holds the socket.
+// Ends the channel for both sides, also if another process holds the socket.
 void hang_up(int socket);
 
 template <class T>

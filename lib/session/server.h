@@ -1,9 +1,8 @@
-// server.h - accepts shims on the session socket and speaks the wire protocol with each of them.
+// server.h - accepts shims on the session socket and runs the wire protocol with each of them.
 //
-// Owns:      the listening socket, one thread a session.
-// Invariant: nothing of a client is trusted: sizes, kinds and order are checked here, ranges by the handler;
-//            who breaks the rules loses the session and nothing else happens. A client that hangs or does not
-//            read delays nobody else.
+// Owns:      the listening socket, one thread per session.
+// Invariant: nothing from a client is trusted: the server checks sizes, kinds and order, the handler checks ranges. A
+//            violation ends that session and has no other effect. A client that hangs or does not read delays no other.
 // Callers:   start() and stop() from main.
 #pragma once
 
@@ -18,9 +17,9 @@
 namespace tierd {
 
 struct ServerConfig {
-    std::string socket_path;  // made with mode 0666: who may have weights is decided by the file's own rights
-    Fd inherited_socket;      // from systemd's socket activation; then socket_path is not made
-    std::string group;        // its members get /dev/userfaultfd; empty: root and tierd's own user only
+    std::string socket_path;        // made with mode 0666: the file's own rights decide who may read weights
+    Fd inherited_socket;            // from systemd's socket activation; then socket_path is not made
+    std::string group;              // its members get /dev/userfaultfd; empty: root and tierd's own user only
     bool user_mode_faults = false;  // may the others be served with a user-mode-only userfaultfd?
     uint32_t deadline_ms = 500;
     uint32_t max_sessions = 1024;

@@ -1,11 +1,11 @@
 // wire.h - the messages between the preloaded shim and tierd. Plain structs: the shim links no C++ runtime.
 //
-// Owns:      the layout and the meaning of every message. docs/protocol.md tells the story around them.
-//            Transport: a unix SOCK_SEQPACKET socket, one message a packet, descriptors beside it
-//            (SCM_RIGHTS). Two channels for each session: the request channel (the shim asks, tierd answers,
-//            strictly in turn) and the notice channel, a socket that comes with the answer to Hello (tierd
-//            orders, the shim obeys and acknowledges).
-// Invariant: both sides check `magic`, `size_bytes` and every number; a message that fails a check ends the
+// Owns:      the layout and the meaning of every message. docs/protocol.md describes their order.
+//            Transport: a unix SOCK_SEQPACKET socket, one message per packet, with its descriptors (SCM_RIGHTS).
+//            Each session has two channels: on the request channel the shim sends requests and tierd replies,
+//            strictly in turn; on the command channel, a socket that comes with the reply to Hello, tierd sends
+//            commands and the shim acknowledges them.
+// Invariant: both sides check `magic`, `size_bytes` and every number. A message that fails a check ends the
 //            session, and an ended session falls back to the kernel's mapping.
 #pragma once
 
@@ -26,7 +26,7 @@ enum class Kind : uint16_t {
     unmap = 4,
     advise = 5,
     reply = 6,
-    // notice channel
+    // command channel
     fall_back = 16,
     fallen_back = 17,
     arm_hint = 18,  // laid out as FallBack; not acknowledged
@@ -49,30 +49,28 @@ struct Header {
 };
 
 enum Ability : uint32_t {
-    kAbilityArmHint = 1u << 0,  // takes orders of kind arm_hint
+    kAbilityArmHint = 1u << 0,  // executes commands of kind arm_hint
 };
 
 // shim → tierd, first message. Reply: `session`, `deadline_ms`; descriptors: heartbeat page (read-only memfd
-// of one Heartbeat), notice channel, and /dev/userfaultfd where the peer may have it (flag in `reply.flags`).
+// of one Heartbeat), command channel, and /dev/userfaultfd where the peer may have it (flag in `reply.flags`).
 struct Hello {
     Header header;
     uint32_t pid;        // for display only; tierd trusts SO_PEERCRED
     uint32_t abilities;  // of enum Ability; others than those known are ignored
 };
 
-// shim → tierd, once, after the shim has made its userfaultfd; the descriptor comes with the first Map.
-// shim → tierd: "this descriptor is a weight file; may I have its arena?" Descriptor: the weight file,
-// readable. Reply: `file`, `size_bytes`, `extent_bytes`, `page_bytes`, `arena_bytes`; descriptor: the arena,
-// read-only.
+// shim → tierd: requests the arena of a weight file. Descriptor: the weight file, readable. Reply: `file`,
+// `size_bytes`, `extent_bytes`, `page_bytes`, `arena_bytes`; descriptor: the arena, read-only.
 struct Attach {
     Header header;
     uint8_t writable;  // the mapping is PROT_WRITE, MAP_PRIVATE: the arena must not be hugetlb
     uint8_t shared;    // the engine asked for MAP_SHARED
     uint8_t reserved[6];
-    char path[256];  // what the client calls the file, for display only; NUL-terminated
+    char path[256];  // the client's name of the file, for display only; NUL-terminated
 };
 
-// shim → tierd: arena bytes [offset, offset + length) stand at `address`, registered with the session's
+// shim → tierd: arena bytes [offset, offset + length) are mapped at `address`, registered with the session's
 // userfaultfd. Descriptor with the first Map of a session: the userfaultfd. From the reply on, touches are
 // served.
 struct Map {
@@ -123,15 +121,15 @@ struct Reply {
 };
 
 // tierd → shim: put the kernel's mapping over every mapped byte of `file` in [offset, offset + length) of the
-// file, wake whoever waits there, then answer with FallenBack of the same sequence. file 0: everything, and
-// the session ends.
+// file, wake all threads that wait there, then reply with FallenBack of the same sequence. file 0: all files,
+// and the session ends.
 struct FallBack {
     Header header;
     uint64_t file;
     uint64_t offset_bytes;
     uint64_t length_bytes;
 };
-// The same layout with kind arm_hint: unmap the page at `offset_bytes` of `file` wherever it stands in a mapping that
+// The same layout with kind arm_hint: unmap the page at `offset_bytes` of `file` in every mapping that
 // can't be written, so that its next touch is a fault. `length_bytes` is the page's. A hint: it may be ignored.
 struct FallenBack {
     Header header;
@@ -140,20 +138,21 @@ struct FallenBack {
 };
 
 // A GPU's memory is shared by leases: how much of it a process may have. The messages below go over a connection for
-// each process and GPU; the lease ends with it. None of them has a Reply: tierd tells every change by a LeaseGrant, and
-// how things stand when it hears lease_query.
+// each process and GPU; the lease ends with it. None of them has a Reply: tierd sends a LeaseGrant for every change,
+// and for lease_query.
 
 // shim → tierd, first message: "I am about to use this GPU."
 struct LeaseHello {
     Header header;
     uint32_t pid;  // for display only; tierd trusts SO_PEERCRED
     uint32_t reserved;
-    uint8_t gpu[16];      // its UUID
+    uint8_t gpu[16];       // its UUID
     uint64_t total_bytes;  // of the GPU's memory
 };
 
-// shim → tierd: the next launch needs a lease of `required_bytes`; with `requested_bytes` all that the process has allocated
-// would be on the GPU. The process waits until a LeaseGrant says enough. Only `required_bytes` may be beyond the capacity.
+// shim → tierd: the next launch needs a lease of `required_bytes`; with `requested_bytes` all that the process has
+// allocated would be on the GPU. The process waits until a LeaseGrant is large enough. Only `required_bytes` may be
+// beyond the capacity.
 struct LeaseGrow {
     Header header;
     uint64_t required_bytes;
@@ -168,7 +167,7 @@ struct LeaseShrunk {
     uint64_t pinned_bytes;  // of it, what can't be given back
 };
 
-// shim → tierd: which bytes of a weight file stand in the GPU's memory, every second or so while that changes. For
+// shim → tierd: which bytes of a weight file are in the GPU's memory, every second or so while that changes. For
 // display only. With `begins`, what was shown before is forgotten.
 struct LeaseResidency {
     Header header;
@@ -181,20 +180,20 @@ struct LeaseResidency {
     } runs[24];
 };
 
-// tierd → shim: the lease as it is now. The first one answers LeaseHello. The sequence is that of the last message heard
-// from the process: where that is older than its last LeaseShrunk, `lease_bytes` holds no longer.
+// tierd → shim: the lease as it is now. The first one is the reply to LeaseHello. The sequence is that of the last
+// message received from the process: if that is older than its last LeaseShrunk, `lease_bytes` is out of date.
 struct LeaseGrant {
     Header header;
-    int32_t status;     // 0, or a negative errno: tierd does not share this GPU out
-    uint32_t position;  // in the queue of those who wait for more; 0: not in it
+    int32_t status;     // 0, or a negative errno: tierd grants no leases of this GPU
+    uint32_t position;  // in the queue of processes that wait for more; 0: not in it
     uint64_t lease_bytes;
-    uint64_t limit_bytes;    // of what leases may be together, all but what others have pinned
-    uint64_t overcommit_bytes;  // of the GPU's memory, the same: what one launch that can't do with less may get
-    uint64_t others_bytes;  // the leases of all others
+    uint64_t limit_bytes;       // capacity of all leases, minus memory that other processes pinned
+    uint64_t overcommit_bytes;  // the GPU's memory minus the same; only for a launch that can't run with less
+    uint64_t others_bytes;      // the leases of all others
 };
 
-// tierd → shim: others wait; come down to `lease_bytes`, at once when idle, else not before `not_before_ns`
-// (CLOCK_MONOTONIC): until then the process may keep what it has. Answer: LeaseShrunk.
+// tierd → shim: other processes wait; shrink to `lease_bytes`, at once when idle, otherwise not before
+// `not_before_ns` (CLOCK_MONOTONIC): until then the process may keep its memory. Reply: LeaseShrunk.
 struct LeaseReclaim {
     Header header;
     uint64_t lease_bytes;

@@ -1,9 +1,9 @@
 // state_db.cc - StateDb over SQLite.
 //
 // The extents of an order are one blob of little-endian 32-bit indices; a disk's speeds are a line, "1:500000000
-// 4:900000000". The journal is SQLite's rollback journal: there is one writer, and it leaves one file beside the database at most. The layout's version is
-// in user_version; a file of another version is treated as a damaged one, for what it holds is learned again
-// in one run of the model.
+// 4:900000000". The journal is SQLite's rollback journal: there is one writer, and it leaves one file beside the
+// database at most. The layout's version is in user_version; a file of another version is treated as a damaged one,
+// for what it holds is learned again in one run of the model.
 #include "lib/state/state_db.h"
 
 #include <sqlite3.h>
@@ -118,7 +118,7 @@ int open_once(const std::string& path, Db& db) {
     return rc == SQLITE_OK ? make_layout(raw) : rc;
 }
 
-// Keeps the damaged file for who wants to look, and the way free for a new one.
+// Renames the damaged file, so that it can be inspected and a new one can be made.
 Result<void> put_aside(const std::string& path) {
     if (::rename(path.c_str(), (path + ".damaged").c_str()) != 0 && errno != ENOENT) {
         auto error = os_error("rename damaged state database", path, Code::io);
@@ -189,7 +189,7 @@ int SqliteStateDb::read(const std::string& file_key, TouchOrder& order) {
     return SQLITE_ROW;
 }
 
-// `read` says SQLITE_ROW where it found something. What is damaged is begun anew, and so holds nothing.
+// `read` returns SQLITE_ROW if it found something. A damaged database is replaced by an empty one.
 template <class Read>
 Result<void> SqliteStateDb::load(const char* what, const std::string& key, const char* hint, Read read) {
     int rc = db_ ? read() : SQLITE_CORRUPT;

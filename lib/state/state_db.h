@@ -1,8 +1,8 @@
-// state_db.h - what tierd remembers between runs: the order in which a model's extents are first touched, and how fast disks
-// read.
+// state_db.h - what tierd keeps between runs: the order in which a model's extents are first touched, and the speed of
+// disks.
 //
 // Owns:      one SQLite database file (state.sqlite).
-// Invariant: losing or damaging the file costs speed only: what can't be read is dropped and begun anew.
+// Invariant: losing or damaging the file costs speed only: unreadable content is dropped and collected again.
 // Callers:   one thread at a time (the daemon's housekeeping thread); calls do I/O and may block.
 #pragma once
 

@@ -1,8 +1,8 @@
-// disk.h - the disk that a weight file lies on: the last tier, from which clean bytes can always be had again.
+// disk.h - the disk that holds a weight file: the last tier, from which clean bytes can always be read again.
 //
 // Owns:      nothing; a snapshot.
-// Callers:   any thread; reads a handful of sysfs files.
-// Fails:     empty for what is no block device: overlays, network file systems, tmpfs.
+// Callers:   any thread; reads a few sysfs files.
+// Fails:     empty if there is no block device: overlays, network file systems, tmpfs.
 #pragma once
 
 #include <sys/types.h>
@@ -19,7 +19,7 @@ struct Disk {
     std::string kind;  // "nvme", "virtio", "loop", "ssd" or "rotational"
     uint64_t size_bytes = 0;
     std::string serial =
-        {};  // what tells it from others of its kind, where it says so; of a loop device, its file
+        {};  // distinguishes it from others of its kind, if it has one; of a loop device, its file
 
     bool operator==(const Disk&) const = default;
 };
@@ -40,10 +40,10 @@ struct DiskFigures {
     bool operator==(const DiskFigures&) const = default;
 };
 
-// The same for the same disk, also after a restart of the machine, as far as disks can be told apart.
+// The same for the same disk, also after a restart of the machine, as far as disks can be distinguished.
 std::string disk_key(const Disk& disk);
 
-// The disk of a file whose stat(2) says `device`. Of a volume that stands on several, the first.
+// The disk of a file whose st_dev is `device`. Of a volume that stands on several, the first.
 std::optional<Disk> find_disk(dev_t device, const std::string& root = "/sys");
 
 }  // namespace tierd

@@ -1,10 +1,11 @@
-// disk_probe.h - measures how fast a disk reads, at several queue depths, from a file that lies on it.
+// disk_probe.h - measures how fast a disk reads, at several queue depths, from a file on it.
 //
 // Owns:      8 MiB of memory and a ring, for the time of the call.
-// Invariant: at most kDiskProbeBytes are read, past the page cache, from places where the file has bytes on the disk; nothing is
-//            written.
+// Invariant: at most kDiskProbeBytes are read, past the page cache, from places where the file has bytes on the disk;
+//            nothing is written.
 // Callers:   any thread that may wait for the disk: 0.05 to 1 s.
-// Fails:     empty where the file can't be read so (too small, sparse, no O_DIRECT), a read errs, or `may_go_on` says no.
+// Fails:     empty if the file can't be read so (too small, sparse, no O_DIRECT), a read fails, or `may_go_on` returns
+//            false.
 #pragma once
 
 #include <cstdint>

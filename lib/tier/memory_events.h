@@ -1,9 +1,9 @@
-// memory_events.h - the kernel's news of memory that was plugged, pulled, set online or offline.
+// memory_events.h - the kernel's events of memory that was plugged, unplugged, set online or offline.
 //
 // Owns:      a netlink socket of kernel events.
-// Invariant: events are hints: they say that something changed, and the machine is looked at again.
+// Invariant: an event is only a hint that something changed; the machine is inspected again.
 // Callers:   one thread. Never blocks.
-// Fails:     open() with the errno of socket(2) or bind(2); a default-made object never has news.
+// Fails:     open() with the errno of socket(2) or bind(2); a default-constructed object never has events.
 #pragma once
 
 #include "lib/base/fd.h"

@@ -1,9 +1,8 @@
 // memory_tier.h - how much memory tierd may use in one tier, and how much it has granted.
 //
 // Owns:      the account of one memory tier. Not the memory.
-// Invariant: used_bytes <= capacity_bytes, except after the capacity was lowered, until evictions have caught
-//            up. Memory is granted before it is filled and given back after it is freed, so the account is
-//            never below the truth.
+// Invariant: used_bytes <= capacity_bytes, except after the capacity was lowered, until evictions have caught up.
+//            Memory is granted before it is filled and given back after it is freed, so the account is never too low.
 // Callers:   grant/give_back/resize: the engine's thread; the readers: any thread.
 #pragma once
 

@@ -1,8 +1,8 @@
-// probe.h - measures the memory of one node, for machines whose firmware says nothing of it.
+// probe.h - measures the memory of one node, for machines whose firmware reports no figures.
 //
 // Owns:      the memory it measures, for the time of the call.
 // Callers:   any thread; takes about 40 ms of a processor and 32 MiB of the node.
-// Fails:     empty when the node's memory can't be had, or turned out to be another node's.
+// Fails:     empty if the node's memory can't be allocated, or turned out to be another node's.
 #pragma once
 
 #include <optional>
@@ -11,8 +11,8 @@
 
 namespace tierd {
 
-// Latency by a chase of pointers over 32 MiB in random order, one a cache line; bandwidth by one thread that sums it up.
-// The bandwidth is what one processor gets, less than the node's whole: good for comparing nodes.
+// Latency by a chase of pointers over 32 MiB in random order, one a cache line; bandwidth by one thread that sums it
+// up. The bandwidth is what one processor gets, less than the node's whole: good for comparing nodes.
 std::optional<NodeFigures> probe_node(int node);
 
 }  // namespace tierd

@@ -1,7 +1,7 @@
-// sysfs.h - reading the small text files that the kernel describes the machine by.
+// sysfs.h - reads the small text files in which the kernel describes the machine.
 //
 // Owns:      nothing.
-// Invariant: what is not there or is not understood reads as absent; nothing here trusts a file to be whole.
+// Invariant: a missing file, or one that can't be parsed, reads as absent; no file is trusted to be complete.
 // Callers:   any thread. Reads files; may block as long as sysfs does (microseconds).
 // Fails:     never: a std::optional is empty, a list is empty.
 #pragma once

@@ -1,9 +1,9 @@
-// tier_spec.h - memory tiers as tierd means to use them: what was found, classed by its figures, and what the administrator
-// says otherwise.
+// tier_spec.h - the memory tiers to use: those that were found, classified by their figures, and the administrator's
+// corrections.
 //
 // Owns:      nothing; values.
-// Invariant: names are unique; tiers stand in order of speed, the fastest first; a tier without nodes is a declared
-//            one: its memory is wherever the kernel puts it, and only the account and the figures are its own.
+// Invariant: names are unique; tiers are ordered by speed, the fastest first. A tier without nodes is a declared one:
+//            the kernel chooses where its memory is, and only the account and the figures are its own.
 // Callers:   any thread.
 // Fails:     merge_tiers(): bad_config with what to write instead.
 #pragma once
@@ -44,7 +44,7 @@ struct TierSpec {
     bool operator==(const TierSpec&) const = default;
 };
 
-// What an administrator says of a tier; what is not said is as found.
+// An administrator's settings of a tier; an empty one keeps what was found.
 struct TierOverride {
     std::string name;  // of a found tier, or a new one's
     std::optional<TierKind> kind = {};
@@ -73,15 +73,15 @@ std::vector<TierSpec> class_tiers(const Topology& topology, uint64_t dram_bytes,
 // What a node without processors is, beside ordinary DRAM of these figures.
 TierKind kind_by_figures(const NodeFigures& node, const NodeFigures& dram) noexcept;
 
-// Applies what the administrator says. Errors: bad_config for a name said twice, a node that is not there or that two tiers
-// claim, a new tier without kind or capacity, more capacity than the node has.
+// Applies the administrator's settings. Errors: bad_config for a name given twice, a node that is not there or that two
+// tiers claim, a new tier without kind or capacity, more capacity than the node has.
 Result<std::vector<TierSpec>> merge_tiers(std::vector<TierSpec> found, std::span<const TierOverride> said,
                                           const Topology& topology);
 
 // Checks one tier against the machine. Errors: bad_input, as above.
 Result<void> check_tier(const TierSpec& spec, const Topology& topology);
 
-// How far the tier is from the processors of a node: 0 where it is theirs, INT_MAX where nobody says.
+// How far the tier is from the processors of a node: 0 where it is theirs, INT_MAX if unknown.
 int distance_from(const TierSpec& spec, int node) noexcept;
 
 // The fastest first: by kind; of one kind by bandwidth and latency, those of which both are known before others.

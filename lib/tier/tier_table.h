@@ -1,9 +1,9 @@
 // tier_table.h - the memory tiers in use, by number, and the account of each.
 //
 // Owns:      the accounts and the order of speed. Not the memory, not which extent is where.
-// Invariant: numbers are 1 to kMaxTiers and stay with a tier until it is removed; in each tier used <= capacity, except after
-//            its capacity was lowered, until evictions have caught up. With several tiers each keeps one extent's room
-//            for exchanges: a hot and a cold extent can always change places, however full both tiers are.
+// Invariant: numbers are 1 to kMaxTiers and stay with a tier until it is removed. In each tier used <= capacity,
+//            except after its capacity was lowered, until evictions have caught up. With several tiers each reserves
+//            one extent for exchanges: a hot and a cold extent can always change places, however full both tiers are.
 // Callers:   the engine's thread only.
 #pragma once
 
@@ -59,11 +59,11 @@ class TierTable {
     size_t count() const { return by_speed_.size(); }
     size_t open_count() const;
 
-    // A tier with room for `bytes`, the fastest first, accounted there; kNoTier and nothing changed when none has. Of equally
-    // fast ones, the nearest to `reader_node` first, where that is known.
+    // A tier with room for `bytes`, the fastest first, accounted there; kNoTier and nothing changed when none has. Of
+    // equally fast ones, the nearest to `reader_node` first, where that is known.
     uint8_t grant(uint64_t bytes, int reader_node = -1);
-    // Of the open tiers that are as fast as this one, the one nearest to the processors of a node: this one, where no other is
-    // known to be nearer.
+    // Of the open tiers that are as fast as this one, the one nearest to the processors of a node: this one, where no
+    // other is known to be nearer.
     uint8_t nearest_like(uint8_t number, int reader_node) const;
     bool has_equals() const;  // some two tiers are equally fast
     // In that tier. `for_exchange`: the room kept for exchanges may be used too.

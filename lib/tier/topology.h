@@ -1,10 +1,10 @@
-// topology.h - which memory this machine has, as the kernel tells it: a pure function of a sysfs tree.
+// topology.h - the memory of this machine, as the kernel reports it: a pure function of a sysfs tree.
 //
 // Owns:      nothing; a Topology is a snapshot.
-// Invariant: a node is listed only when it has memory that programs can get; figures are 0 where the kernel
-//            is silent, never a guess.
+// Invariant: a node is listed only if it has memory that programs can use; a figure that the kernel does not report
+//            is 0.
 // Callers:   any thread; reads some hundred small files.
-// Fails:     never: a machine without the files of NUMA is one node with all processors.
+// Fails:     never: a machine without NUMA files is one node with all processors.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct MemoryNode {
     uint64_t total_bytes = 0;
     uint64_t free_bytes = 0;
     bool has_cpus = false;
-    bool is_cxl = false;      // a CXL region stands behind it
+    bool is_cxl = false;      // the node belongs to a CXL region
     bool is_device = false;   // it came by a DAX device in the kmem mode: memory that is not the system's own
     int kernel_tier = -1;     // the kernel's own ranking: memory_tierN; the lower the faster; -1: it has none
     uint64_t latency_ns = 0;  // of a read by the nearest processors

@@ -13,7 +13,7 @@ bool is_touch(TraceEventKind kind) {
     return kind == TraceEventKind::missing || kind == TraceEventKind::minor;
 }
 
-// 0 stands for "none", so that it is short.
+// 0 means "none", so that it is short.
 uint64_t or_none(uint16_t value, uint16_t none) {
     return value == none ? 0 : uint64_t{value} + 1;
 }

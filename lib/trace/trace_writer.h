@@ -1,10 +1,10 @@
-// trace_writer.h - from events to the bytes of a trace file, as they come.
+// trace_writer.h - encodes events as the bytes of a trace file, one after the other.
 //
-// Owns:      the bytes not yet taken, and what the next event is relative to.
+// Owns:      the bytes not yet taken, and the state that the next event is encoded against.
 // Invariant: the bytes taken so far, in order, are a readable trace up to the last whole event.
 // Callers:   one thread at a time.
-// Fails:     never; events of slots that are not open, and times that run backwards, are written as they must be to be
-//            readable: not at all, and as the time before.
+// Fails:     never. An event of a slot that is not open is dropped; a time that runs backwards is written as the time
+//            before.
 #pragma once
 
 #include <span>

@@ -1,4 +1,4 @@
-// varint.h - numbers of a trace: seven bits a byte, the lowest first, small ones of either sign short.
+// varint.h - variable-length integers of a trace: seven bits per byte, the lowest first; small numbers are short.
 //
 // Callers:   any thread; pure. Fails: VarintReader goes bad and stays so; its numbers are then 0.
 #pragma once

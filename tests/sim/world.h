@@ -1,12 +1,11 @@
 // world.h - the simulated machine that lib/engine runs on: its clock, disk, memory, page tables and background threads, and
 // what must hold on it.
 //
-// Owns:      all state outside the engine, and the reference that its every effect is compared with.
-// Invariant: a byte is known by a mark: a number that says of which file, in which generation and from which offset it is. A
-//            session's page table shows an arena's cells; a cell that it shows always bears the mark of the generation that
-//            was attached.
-// Callers:   one thread. doubles.cc puts it in the place of the kernel; sessions.cc and scenario.cc drive it.
-// Fails:     by violation(): says what broke and how to run it again, and ends the process.
+// Owns:      all state outside the engine, and the reference that each of its effects is compared with.
+// Invariant: a number identifies each byte: its file, the file's generation and the offset. A session's page table shows an
+//            arena's cells, and each of them holds bytes of the generation that was attached.
+// Callers:   one thread. doubles.cc implements the kernel's calls on it; session.cc and scenario.cc drive it.
+// Fails:     violation() prints what broke and how to run it again, and ends the process.
 #pragma once
 
 #include <sys/types.h>
@@ -128,9 +127,9 @@ struct Process {
     bool alive = true;
     std::vector<Range> ranges;
     std::vector<Thread> threads;
-    std::deque<Fault> unread;           // of its userfaultfd
-    std::deque<wire::FallBack> commands;  // in its notice channel
-    bool hung_up = false;               // tierd ended the channel
+    std::deque<Fault> unread;             // of its userfaultfd
+    std::deque<wire::FallBack> commands;  // in its command channel
+    bool hung_up = false;                 // tierd ended the channel
     bool reads_orders = true;
 
     Range* find(uint64_t address);
@@ -214,7 +213,7 @@ class World {
 
     // --- processes
     std::vector<std::unique_ptr<Process>> processes;
-    std::unordered_map<int, Process*> process_of_fd;  // userfaultfds and notice channels
+    std::unordered_map<int, Process*> process_of_fd;  // userfaultfds and command channels
     std::unordered_map<int, Process*> process_of_pidfd;
     void wake(Process& process, uint64_t address, uint64_t length_bytes);
 

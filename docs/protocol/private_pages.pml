@@ -27,7 +27,7 @@ bool cut = false;              /* tierd has forgotten the range */
 bool alive = true, hung = false, overslept = false;
 bool leaves_by_itself = false; /* the shim breaks off: the engine asked for what an arena can't give */
 bool told_tierd = false;
-bool let_go = false;           /* tierd closed its end of the notice channel */
+bool let_go = false;           /* tierd closed its end of the command channel */
 
 active proctype writer() {
 	byte writes = 0, p;
