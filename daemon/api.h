@@ -2,10 +2,10 @@
 //
 // Owns:      the listening socket, its file, and the threads that serve connections.
 // Invariant: the socket file never has other rights than the configured ones; whatever a client sends or
-//            fails to send costs it its own connection, for a bounded time, and nobody else's.
+//            fails to send affects only its own connection, for a bounded time.
 // Callers:   main makes and destroys it; Control is called from its threads.
-// Fails:     at start(), with the errno and what to do; afterwards a client's trouble is answered to it
-//            alone.
+// Fails:     at start(), with the errno and what to do; afterwards an error is sent only to
+//            the client that caused it.
 #pragma once
 
 #include <sys/types.h>

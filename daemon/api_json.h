@@ -1,6 +1,6 @@
-// api_json.h - the JSON form of what the engine tells: docs/openapi.json describes the same objects.
+// api_json.h - the JSON form of the engine's status: docs/openapi.json describes the same objects.
 //
-// Owns:      the names of the fields: those of lib/engine/status.h; what says "-1: none" there is null here.
+// Owns:      the names of the fields: those of lib/engine/status.h; "-1: none" there is null here.
 // Invariant: dump() never fails, whatever bytes a name holds: invalid UTF-8 becomes U+FFFD.
 // Callers:   any thread.
 #pragma once

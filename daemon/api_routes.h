@@ -1,10 +1,10 @@
 // api_routes.h - what each request of the control API does: from method, target and body to status and text.
 //
 // Owns:      the table of endpoints. Not the socket, not HTTP's framing (api.h).
-// Invariant: every answer but /metrics is one JSON object; a request that can't be understood changes
+// Invariant: every reply except /metrics is one JSON object; a request that can't be understood changes
 //            nothing.
 // Callers:   any thread; may wait for the engine as long as Control's calls do.
-// Fails:     never: every failure is an answer {"error": {"code", "message", "hint"}} with its HTTP status.
+// Fails:     never: every failure is a reply {"error": {"code", "message", "hint"}} with its HTTP status.
 #pragma once
 
 #include <span>

@@ -304,7 +304,7 @@ Result<std::string> read_whole(const std::string& path) {
     auto file = open_file(path, O_RDONLY);
     if (!file && file.error().err == ENOENT)
         return fail(Code::not_found, "read configuration", path,
-                    "there is no such file; without --config the built-in defaults hold");
+                    "there is no such file; without --config the defaults apply");
     if (!file) return std::unexpected(file.error());
     std::string text(kMaxFileBytes + 1, '\0');
     size_t filled = 0;

@@ -1,8 +1,8 @@
-// config.h - tierd's configuration: what the administrator decides, checked once and plain afterwards.
+// config.h - tierd's configuration: the administrator's settings, checked once.
 //
 // Owns:      the settings, their defaults and their ranges.
 // Invariant: what parse_config() and apply_override() leave holds only values in range; a Config made by
-//            default is exactly what packaging/tierd.toml says (a test compares them).
+//            default equals packaging/tierd.toml (a test compares them).
 // Callers:   main, at the start, before any thread exists.
 // Fails:     bad_config; the error names the file, line and column, the key, and what to write instead.
 #pragma once

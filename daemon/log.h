@@ -1,7 +1,7 @@
-// log.h - tierd's log, on standard error: the journal takes it from there, and a person reads it in the foreground.
+// log.h - tierd's log, on standard error: the journal collects it, or a person reads it in the foreground.
 //
 // Invariant: a message is one line of printable text, whatever names of files and processes it holds: a client chooses
-//            those, and must not write lines of its own or steer a terminal.
+//            them, and must not add lines or control a terminal.
 // Callers:   set_up_log() once, before any thread exists; printable() from any thread.
 #pragma once
 

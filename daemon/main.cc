@@ -192,7 +192,7 @@ Result<void> serve(const Config& config, int ready_fd, const sigset_t& stop_sign
 
     int signal_number = 0;
     ::sigwait(&stop_signals, &signal_number);
-    spdlog::info("stopping: sessions go on with the kernel's mappings");
+    spdlog::info("stopping: all sessions fall back to the kernel's mapping");
     ::sd_notify(0, "STOPPING=1");
     (*engine)->stop(kStopPatienceMs);
     (*server)->stop();

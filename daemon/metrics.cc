@@ -75,11 +75,11 @@ void add_policy(std::string& out, const PolicyStatus& policy) {
         out += fmt::format("{} {}\n", name, value);
     };
     add("tierd_policy_loads_total", "eBPF policies put in place.", policy.loads);
-    add("tierd_policy_ejections_total", "eBPF policies that had to go.", policy.ejections);
+    add("tierd_policy_ejections_total", "eBPF policies that were ejected.", policy.ejections);
     add("tierd_policy_calls_dropped_total",
         "Calls of the policy that were not made, because too many waited.", policy.calls_dropped);
-    add_counts(out, "tierd_policy_accepted_total", "kind",
-               "Decisions carried out, of the policy that decides now.", policy.accepted);
+    add_counts(out, "tierd_policy_accepted_total", "kind", "Decisions executed, of the current policy.",
+               policy.accepted);
     add_counts(out, "tierd_policy_refused_total", "reason", "Its decisions that failed validation.",
                policy.refused);
     auto add_hooks = [&](const char* name, const char* help, uint64_t HookStatus::* value) {

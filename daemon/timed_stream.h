@@ -1,7 +1,7 @@
 // timed_stream.h - a connected unix stream socket whose reads and writes end at a deadline.
 //
 // Owns:      the descriptor.
-// Invariant: no call blocks past the deadline, however slowly the other side drips its bytes, nor after the
+// Invariant: no call blocks past the deadline, however slowly the other side sends, nor after the
 //            stop descriptor is readable.
 // Callers:   one thread at a time.
 // Fails:     through boost's error_code: timed_out, operation_aborted (stopped), eof, or the call's errno.

@@ -2,8 +2,8 @@
  *
  * experts.bpf.c - for mixtures of experts: hold what every token uses, keep the experts that are wanted often.
  *
- * Why:   routers, attention and shared weights are used by each token, an expert by few. Which experts come is no order,
- *        but it is no accident either: some are popular, and some follow others from one layer to the next.
+ * Why:   routers, attention and shared weights are used by each token, an expert by few. Which experts come is no
+ *        order, but it is no accident either: some are popular, and some follow others from one layer to the next.
  * Reads: the other slices of a touched expert at once (gate, up and down lie apart in the file), and the expert that
  *        followed it in the layer after, once that has proved true often enough.
  *

@@ -2,10 +2,10 @@
  *
  * fair.bpf.c - each tenant its share of memory, and within it each model its own.
  *
- * Why:   among tenants, plain LRU gives memory to whoever touches most: a batch job that sweeps a large model pushes out
- *        all that others will need again. Here every tenant may have an equal part; what one leaves over goes to the
- *        others. Whoever holds more than that gives first, his oldest first; nobody else's is touched before.
- * Reads: who opened each model (user, or control group), how much of it is in memory. Within a model: LRU.
+ * Why:   among tenants, plain LRU gives memory to the tenant with the most touches: a batch job that sweeps a large
+ *        model evicts what the others need again. Here every tenant gets an equal part; what one leaves unused goes
+ *        to the others. A tenant above its part loses memory first, its oldest extents first.
+ * Reads: the tenant of each model (user, or control group), and how much of it is in memory. Within a model: LRU.
  */
 #include "shares.bpf.h"
 

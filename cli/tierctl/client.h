@@ -1,9 +1,9 @@
-// client.h - one request to tierd's control API and its answer.
+// client.h - one request to tierd's control API and its reply.
 //
 // Owns:      nothing between calls: each call is a connection of its own.
-// Invariant: a call ends within kTimeoutMs, whatever answers on the socket.
+// Invariant: a call ends within kTimeoutMs, whatever program serves the socket.
 // Callers:   tierctl's only thread.
-// Fails:     with a Failure: the text for people and the exit status that tells scripts the same.
+// Fails:     with a Failure: the text for people and the exit status for scripts.
 #pragma once
 
 #include <expected>

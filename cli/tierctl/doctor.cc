@@ -159,7 +159,7 @@ Finding samples() {
     if (source.empty())
         return {"access samples", Health::lesser, "no hardware counters",
                 "tierd learns what is hot from faults; a machine (or a VM with a virtual PMU) with PEBS, IBS "
-                "or SPE tells more"};
+                "or SPE gives more"};
     perf_event_attr event{};
     event.type = PERF_TYPE_HARDWARE;
     event.size = sizeof event;

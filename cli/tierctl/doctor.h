@@ -1,9 +1,9 @@
-// doctor.h - looks at this machine with tierd's eyes: what it needs, what is there, and what to change.
+// doctor.h - checks this machine for what tierd needs, and lists what to change.
 //
 // Owns:      nothing; every check leaves the machine as it was.
-// Callers:   tierctl's only thread. Asks the kernel directly, so it works without a running tierd; what it finds holds for
-//            the user who runs it.
-// Fails:     never: what can't be found out is a finding.
+// Callers:   tierctl's only thread. Asks the kernel directly, so it works without a running tierd; the result is
+//            valid for the user who runs it.
+// Fails:     never: a check that can't run is a finding.
 #pragma once
 
 #include <cstdint>

@@ -315,41 +315,41 @@ void add_commands(CLI::App& app, Options& options, const Command*& chosen) {
                             "Name, path, or number of a file, as `tierctl models` shows them")
                 ->required();
         if (argument == "JOB")
-            sub->add_option("JOB", options.job, "Its number, as the command with --no-wait printed it")
-                ->required();
+            sub->add_option("JOB", options.job, "Its number, as printed with --no-wait")->required();
         if (argument == "SIZE") sub->add_option("SIZE", options.size, "Such as 48GiB or 512MiB")->required();
         if (argument == "WEIGHTS")
             sub->add_option("WEIGHTS", options.weights,
-                            "A weight file, or a folder of them, whose disk to judge");
+                            "A weight file, or a folder of them, whose disk to check");
         sub->callback([&chosen, &command] { chosen = &command; });
     }
     app.get_subcommand("tensors")->add_flag("--tensors", options.each_tensor, "Show each tensor too");
     CLI::App* hot = app.get_subcommand("hot");
-    hot->add_option("--by", options.by, "What the rows are")
+    hot->add_option("--by", options.by, "Grouping of the rows")
         ->check(CLI::IsMember({"tensor", "layer", "expert", "extent", "function", "thread"}))
         ->capture_default_str();
-    hot->add_option("--top", options.top, "Show so many rows")->capture_default_str();
+    hot->add_option("--top", options.top, "Number of rows")->capture_default_str();
     hot->add_option("--from", options.recording,
-                    "Ask a recording of `perf record -d`, or a trace, instead of tierd");
+                    "Read a recording of `perf record -d`, or a trace, instead of asking tierd");
     hot->add_option("--weights", options.named_weights,
                     "Names of weight files in the recording, beside *.gguf and *.safetensors");
     hot->add_option("--models", options.models,
-                    "What `tierctl models --json` printed while it was recorded, where that tierd has ended")
+                    "Output of `tierctl models --json` during the recording, if that tierd has ended")
         ->check(CLI::ExistingFile);
-    app.get_subcommand("heatmap")->add_option("--svg", options.svg, "Write it as a picture into this file");
+    app.get_subcommand("heatmap")->add_option("--svg", options.svg,
+                                              "Write it as an SVG picture to this file");
     app.get_subcommand("faults")->add_flag("--histogram", options.histogram,
-                                           "Show how the times were spread");
+                                           "Show the distribution of the times");
     CLI::App* sources = app.get_subcommand("sources");
     auto* pause = sources->add_flag("--pause", options.pause,
-                                    "Sample and hint nothing until --resume, or until tierd ends");
-    sources->add_flag("--resume", options.resume, "Go on after --pause")->excludes(pause);
+                                    "Sample and hint nothing until --resume or the end of tierd");
+    sources->add_flag("--resume", options.resume, "Resume after --pause")->excludes(pause);
     app.get_subcommand("faults")->add_flag("--slowest", options.slowest,
-                                           "Show the one that took longest, stage by stage");
+                                           "Show the slowest fault, stage by stage");
     app.get_subcommand("preload")->add_flag("--no-wait", options.no_wait, "Start it and return at once");
 }
 
 int run(int argc, char** argv) {
-    CLI::App app("Looks at and steers tierd, the memory manager for model weights.", "tierctl");
+    CLI::App app("Shows and changes the state of tierd, the memory manager for model weights.", "tierctl");
     Options options;
     const Command* chosen = nullptr;
     app.footer(kExamples);
@@ -377,7 +377,7 @@ int run(int argc, char** argv) {
     }
     if (std::fwrite(output->data(), 1, output->size(), stdout) != output->size() ||
         std::fflush(stdout) != 0) {
-        fmt::print(stderr, "tierctl: could not write the answer: {}\n", std::strerror(errno));
+        fmt::print(stderr, "tierctl: cannot write the output: {}\n", std::strerror(errno));
         return static_cast<int>(Exit::failed);
     }
     return static_cast<int>(Exit::ok);

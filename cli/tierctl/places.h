@@ -1,7 +1,7 @@
-// places.h - where the files of tierd's own lie: beside the programs, as installed or as built.
+// places.h - finds tierd's own files: beside the programs, as installed or as built.
 //
 // Callers:   any thread.
-// Fails:     never; where nothing is found it names the usual place, whose absence is reported by who opens it.
+// Fails:     never; if nothing is found it returns the usual path; opening that fails.
 #pragma once
 
 #include <string>

@@ -1,8 +1,9 @@
-// policy_build.h - `tierctl policy build`: makes a policy object of rules in TOML, or of a policy in C. Needs no tierd.
+// policy_build.h - `tierctl policy build`: makes a policy object from rules in TOML, or from a policy in C. Needs no
+// tierd.
 //
 // Owns:      nothing between calls.
 // Callers:   tierctl's only thread. Runs clang for C.
-// Fails:     with a Failure, after what is wrong with the source was printed on stderr, by file, line and column.
+// Fails:     with a Failure, after the errors of the source were printed on stderr, by file, line and column.
 #pragma once
 
 #include <expected>

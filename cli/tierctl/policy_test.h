@@ -1,8 +1,9 @@
-// policy_test.h - `tierctl policy test`: tries a policy on a trace, beside LRU and the clairvoyant optimum. Needs no tierd.
+// policy_test.h - `tierctl policy test`: tests a policy on a trace, beside LRU and the optimum (Belady). Needs no
+// tierd.
 //
 // Owns:      nothing between calls.
-// Callers:   tierctl's only thread. Takes some seconds: a run a policy and capacity.
-// Fails:     with a Failure; needs the right to load BPF unless only built-in policies are tried.
+// Callers:   tierctl's only thread. Takes some seconds: one run per policy and capacity.
+// Fails:     with a Failure; needs the right to load BPF unless only built-in policies are tested.
 #pragma once
 
 #include <string>

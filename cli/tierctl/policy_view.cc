@@ -49,9 +49,9 @@ std::string hooks_table(const json& hooks) {
 }
 
 std::string object_text(const json& s) {
-    std::string out =
-        fmt::format("policy     {}, an eBPF object ({}), for {}; {} stands behind it\n", text(s, "name"),
-                    text(s, "licence"), duration(number(s, "loaded_for_ns")), text(s, "built_in"));
+    std::string out = fmt::format(
+        "policy     {}, an eBPF object ({}), for {}; {} takes over if it is ejected\n", text(s, "name"),
+        text(s, "licence"), duration(number(s, "loaded_for_ns")), text(s, "built_in"));
     out += fmt::format("size       {} instructions verified, {} of own maps, sees {} of {} rows\n",
                        number(s, "verified_instructions"), format_bytes(number(s, "map_bytes")),
                        std::min(number(s, "rows"), number(s, "capacity")), number(s, "rows"));

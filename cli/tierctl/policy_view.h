@@ -1,6 +1,6 @@
-// policy_view.h - what tierd and the verifier say of policies, for people.
+// policy_view.h - prints what tierd and the verifier report of policies.
 //
-// Callers:   tierctl's only thread; pure. What is shown is escaped here.
+// Callers:   tierctl's only thread; pure. Output is escaped here.
 #pragma once
 
 #include <nlohmann/json.hpp>

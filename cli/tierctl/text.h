@@ -1,6 +1,6 @@
-// text.h - how tierctl writes for people: tables, shares, bars, and names from outside made harmless.
+// text.h - formats output for people: tables, shares, bars, and escaped names.
 //
-// Invariant: no byte of a name from outside can move the cursor, colour the terminal or turn the direction of
+// Invariant: no byte of a name from outside can move the cursor, colour the terminal or change the direction of
 //            writing.
 // Callers:   any thread; pure functions.
 #pragma once

@@ -74,7 +74,7 @@ class Recording {
         if (!piece) return std::unexpected(piece.error());
         auto bytes = from_base64(piece->at("bytes").get_ref<const std::string&>());
         if (!bytes)
-            return std::unexpected(Failure{Exit::unreachable, "tierd's answer is damaged: it is no base64"});
+            return std::unexpected(Failure{Exit::unreachable, "tierd's answer is damaged: it is not base64"});
         for (std::string_view left = *bytes; !left.empty();) {
             ssize_t wrote = ::write(file_.get(), left.data(), left.size());
             if (wrote < 0 && errno == EINTR) continue;

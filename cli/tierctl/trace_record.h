@@ -1,7 +1,7 @@
 // trace_record.h - `tierctl trace record`: what happens to extents in a running tierd, into a file.
 //
 // Callers:   main.cc, before parsing.
-// Fails:     as `chosen` does; what was written until then is a trace that was cut off, and readable.
+// Fails:     as `chosen` does; what was written until then is a truncated, readable trace.
 #pragma once
 
 #include "cli/tierctl/policy_commands.h"

@@ -1,7 +1,7 @@
-// view.h - tierd's answers as people read them. docs/openapi.json says what the answers hold.
+// view.h - prints tierd's replies. docs/openapi.json describes them.
 //
 // Callers:   any thread; pure functions.
-// Fails:     a member that is missing or of another type throws nlohmann::json::exception: what answered is
+// Fails:     a member that is missing or of another type throws nlohmann::json::exception: the server is
 //            not tierd, or of another version.
 #pragma once
 

@@ -129,7 +129,7 @@ std::string view_hot(const json& answer, size_t top) {
                    number_or_dash(row, "layer"), number_or_dash(row, "expert"),
                    bytes > 0 ? format_bytes(bytes) : "-", number_or_dash(row, "node"), text(row, "name")});
     }
-    if (shown == 0) return "nothing was seen yet: `tierctl sources` says what can tell\n";
+    if (shown == 0) return "no access was sampled yet: see `tierctl sources`\n";
     return table.text();
 }
 

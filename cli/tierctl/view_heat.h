@@ -1,4 +1,4 @@
-// view_heat.h - access statistics as people see them: sources, what is hot, and maps of heat as text and as SVG.
+// view_heat.h - prints access statistics: sources, the hottest rows, and heat maps as text and as SVG.
 //
 // Callers:   any thread; pure functions.
 // Fails:     as view.h.

@@ -1,10 +1,10 @@
 // child.h - one child process of tierd-run.
 //
 // Owns:      the process, as a zombie at the latest: it is reaped exactly once, by wait().
-// Invariant: signals go to this very process, never to another that got its number (a pidfd names it).
+// Invariant: signals go to this very process, never to another that got the same number (it has a pidfd).
 // Callers:   the only thread.
-// Fails:     spawn() with the errno of execve(2), so a command that can't be run is told from one that ran
-//            and failed.
+// Fails:     spawn() with the errno of execve(2), so a command that can't be run is distinguished from one
+//            that ran and failed.
 #pragma once
 
 #include <sys/types.h>

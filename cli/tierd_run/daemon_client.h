@@ -1,6 +1,6 @@
-// daemon_client.h - the two questions tierd-run asks a tierd: are you there, and how are you?
+// daemon_client.h - the two requests of tierd-run to a tierd: whether it answers, and its status.
 //
-// Callers:   the only thread. Each call ends within its limit, whatever the other side does or does not do.
+// Callers:   the only thread. Each call ends within its limit, whatever the other side does.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// environment.h - what the two children of tierd-run find in their environment, and where tierd's files lie.
+// environment.h - the environment of tierd-run's two children, and the paths of tierd's files.
 //
 // Owns:      nothing; every call reads this process's environment and returns a copy.
 // Callers:   the only thread.

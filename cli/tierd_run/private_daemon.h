@@ -1,10 +1,10 @@
-// private_daemon.h - a tierd of tierd-run's own, for one command's lifetime.
+// private_daemon.h - a private tierd for the lifetime of one command.
 //
 // Owns:      the daemon process and its folder (sockets, configuration, log), which only this user can enter.
-// Invariant: no daemon outlives tierd-run: the destructor ends it, and where tierd-run is killed the kernel
-//            does. Only in that last case the folder stays.
+// Invariant: no daemon outlives tierd-run: the destructor ends it, and if tierd-run is killed the kernel
+//            does. Only then the folder stays.
 // Callers:   the only thread. start() waits for readiness, at most kReadyLimit_ms.
-// Fails:     start() says why the daemon is not there; nothing is left behind then.
+// Fails:     start() returns why the daemon did not start; nothing is left behind then.
 #pragma once
 
 #include <string>

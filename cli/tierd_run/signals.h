@@ -1,4 +1,4 @@
-// signals.h - the signals that tierd-run takes for its command, as a descriptor to poll.
+// signals.h - the signals that tierd-run receives for its command, as a descriptor to poll.
 //
 // Owns:      the signalfd, and the process's signal mask from block() on.
 // Invariant: SIGINT, SIGTERM, SIGHUP and SIGQUIT never end tierd-run itself: each is read here, so the daemon

@@ -24,7 +24,7 @@ static void execute(const wire::FallBack& order) {
                 << ", length " << order.length_bytes << ", status " << answer.status;
     if (send_message(session.command_channel.fd, &answer, sizeof answer, nullptr, 0) != 0)
         break_off("an order could not be acknowledged");
-    if (order.file == 0) break_off("tierd asked for it");
+    if (order.file == 0) break_off("tierd commanded it");
 }
 
 // Unmaps a page where it can't be the client's own, so that its next touch is seen. Of a hugetlb mapping that is a huge

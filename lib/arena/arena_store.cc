@@ -46,7 +46,7 @@ bool ArenaStore::change_setting(const std::string& path, const std::string& to, 
         notes_.push_back(fmt::format("can't set {} to {}: {}", path, to, else_what));
     else if (!settings_.remembered())
         notes_.push_back(fmt::format(
-            "{} stays at {} if tierd is killed: there is no note of it in the state directory", path, to));
+            "{} stays at {} if tierd is killed: the state directory has no record of it", path, to));
     return changed;
 }
 

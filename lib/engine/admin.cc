@@ -51,7 +51,7 @@ void describe_object(const BpfPolicy& policy, PolicyStatus& status) {
     };
     add("not admitted", stats.not_admitted);
     add("put off", stats.delayed);
-    add("no room in the answer", stats.answer_full);
+    add("the answer is full", stats.answer_full);
     add("unknown kind", policy.unknown_kinds());
 }
 
@@ -300,8 +300,9 @@ void AdminService::describe_source(SourceStatus& status) const {
     const bool hint = status.name == "hint";
     status.used = hint ? core_.hinter.is_on() : core_.sampler.source() == status.name;
     if (status.available && !status.used)
-        status.unavailable_reason = core_.hinter.is_on() || core_.sampler.is_running() ? "another source is used"
-                                                                            : "[sample] source is off";
+        status.unavailable_reason = core_.hinter.is_on() || core_.sampler.is_running()
+                                        ? "another source is used"
+                                        : "[sample] source is off";
     if (status.used && core_.sampler.is_paused())
         status.unavailable_reason = "it is paused, until `tierctl sources --resume`";
     if (hint) {

@@ -79,7 +79,7 @@ Result<JobStatus> TierAdmin::drain(const std::string& name, bool remove) {
     if (pinned > elsewhere)
         return fail(
             Code::no_space, what, name,
-            fmt::format("{} in it are pinned and the other tiers have room for {}: unpin, or give another "
+            fmt::format("{} in it are pinned and the other tiers have {} free: unpin, or give another "
                         "tier more",
                         format_bytes(pinned), format_bytes(elsewhere)));
     return placement_.drain_tier(tier->number, remove);

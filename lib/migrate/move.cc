@@ -159,7 +159,7 @@ std::string move_error_text(int error) {
         case EAGAIN:
             return "pages stayed busy";
         case ENODEV:
-            return "there is no such node, or it has no memory";
+            return "no such node, or it has no memory";
         case ENOENT:
             return "pages are not in memory";
         default:

@@ -56,7 +56,7 @@ Result<const char*> HeaderBytes::read(uint64_t at_bytes, uint64_t bytes) {
         if (got == 0) {
             return fail(Code::io, "read weight file header",
                         fmt::format("the file ended at byte {} while it was read", window_end_bytes_),
-                        "somebody is writing or cutting the file: try again when it is complete");
+                        "the file is being written or truncated: try again when it is complete");
         }
         window_end_bytes_ += static_cast<uint64_t>(got);
     }

@@ -15,7 +15,7 @@ constexpr uint32_t kLeastRows = 64 * 1024;
 
 std::unexpected<Error> no_recording() {
     return fail(Code::not_found, "fetch the trace", {},
-                "nothing is being recorded; one that nobody fetches from ends after 30 s");
+                "nothing is being recorded; a recording that is not fetched ends after 30 s");
 }
 
 }  // namespace
@@ -276,7 +276,7 @@ void PolicyHost::grow_if_needed() {
 
 Result<TraceChunk> PolicyHost::start_trace(bool complete) {
     if (recorder_ && !recorder_->abandoned())
-        return fail(Code::busy, "record a trace", {}, "another recording goes on; end that one first");
+        return fail(Code::busy, "record a trace", {}, "another recording is running; end that one first");
     recorder_ = std::make_unique<TraceRecorder>(view(), complete);
     for (const PlacedFile* file : extents_.slots()) {
         if (file == nullptr) continue;

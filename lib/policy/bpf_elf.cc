@@ -84,7 +84,7 @@ class Inspection {
         return fail(Code::bad_input, fmt::format("use the policy {}: {}", name_, what), {}, std::move(hint));
     }
     std::unexpected<Error> broken() const {
-        return bad("it is no whole BPF object", "it may be truncated: compile or copy it again");
+        return bad("it is not a complete BPF object", "it may be truncated: compile or copy it again");
     }
 
     // The section's bytes; nothing when they lie outside of the file.
@@ -135,9 +135,9 @@ class Inspection {
         code_bytes_ = std::max(code_bytes_, bytes.size());
         if (title != ".text") {
             auto hook = hook_of(title);
-            if (!hook) return bad(fmt::format("\"{}\" is no hook", title), "tierd.bpf.h lists the hooks");
+            if (!hook) return bad(fmt::format("\"{}\" is not a hook", title), "tierd.bpf.h lists the hooks");
             if (std::ranges::find(summary_.hooks, *hook) != summary_.hooks.end())
-                return bad(fmt::format("{} stands there twice", title));
+                return bad(fmt::format("{} is there twice", title));
             summary_.hooks.push_back(*hook);
         }
         for (size_t at = 0; at + sizeof(bpf_insn) <= bytes.size(); at += sizeof(bpf_insn)) {
@@ -202,7 +202,7 @@ Result<ObjectSummary> inspect_object(std::span<const char> bytes, const std::str
     std::unique_ptr<Elf, int (*)(Elf*)> elf(elf_memory(const_cast<char*>(bytes.data()), bytes.size()),
                                             elf_end);
     if (elf == nullptr)
-        return fail(Code::bad_input, fmt::format("use the policy {}: it is no BPF object", name), {},
+        return fail(Code::bad_input, fmt::format("use the policy {}: it is not a BPF object", name), {},
                     "compile it with clang -target bpf -O2 -g -c");
     return Inspection(elf.get(), name).run();
 }

@@ -1,8 +1,9 @@
-// blind_spots.h - what a recording could not see of one model, filled in where the passes that it does show tell.
+// blind_spots.h - fills in the touches of one model that a recording could not see, where its passes show them.
 //
-// Owns:      which extents are blind: mapped, so that their touches are no faults and no events. They see again when they are
-//            evicted or armed.
-// Invariant: only extents that every pass touches are filled in, never experts: which of those a pass takes is not known.
+// Owns:      which extents are blind: mapped, so that their touches are no faults and no events. An extent is seen
+//            again when it is evicted or armed.
+// Invariant: only extents that every pass touches are filled in, never experts: which of those a pass touches is
+//            unknown.
 // Callers:   the builder of a workload, one thread, with the model's events in their order.
 // Fails:     by why_blind(): the recording can't tell what another policy would read.
 #pragma once

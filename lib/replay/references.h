@@ -1,11 +1,11 @@
-// references.h - what policies are compared with in a replay.
+// references.h - the references that policies are compared with in a replay.
 //
-// Owns:      the worth of each extent.
-// Invariant: the extent worth least goes first, among all that are resident.
-// Callers:   the machine, one thread. reclaim() walks the whole table.
+// Owns:      the score of each extent.
+// Invariant: the resident extent of the lowest score is evicted first.
+// Callers:   the simulator, one thread. reclaim() walks the whole table.
 // Fails:     never.
 //
-// They are measures and no policies: they must be shown every touch, which tierd can't, and they read nothing ahead.
+// They are no policies: they need every touch, which tierd can't see, and they read nothing ahead.
 #pragma once
 
 #include <memory>

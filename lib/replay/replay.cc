@@ -18,7 +18,7 @@ void add_stats(const PolicyStats& stats, ReplayResult& result) {
         result.faults += hook.faults;
     }
     if (stats.not_admitted > 0) result.refused.push_back({"not admitted", stats.not_admitted});
-    if (stats.answer_full > 0) result.refused.push_back({"no room in the answer", stats.answer_full});
+    if (stats.answer_full > 0) result.refused.push_back({"the answer is full", stats.answer_full});
     result.call_p50_ns = stats.hooks[static_cast<size_t>(Hook::fault)].cpu.percentile_ns(50);
     result.epoch_p50_ns = stats.hooks[static_cast<size_t>(Hook::epoch)].cpu.percentile_ns(50);
 }
@@ -32,8 +32,8 @@ Result<ReplayResult> run(const Workload& workload, const ReplayTiers& tiers, std
 
 }  // namespace
 
-Result<ReplayResult> replay_policy(const Workload& workload, const ReplayTiers& tiers, const ObjectFile& object,
-                                   std::span<const Knob> knobs) {
+Result<ReplayResult> replay_policy(const Workload& workload, const ReplayTiers& tiers,
+                                   const ObjectFile& object, std::span<const Knob> knobs) {
     auto tables = BpfTables::make(std::max(workload.extents, 1u));
     if (!tables) return std::unexpected(tables.error());
     auto loaded = BpfObject::load(object, knobs, *tables);
@@ -49,7 +49,8 @@ Result<ReplayResult> replay_policy(const Workload& workload, const ReplayTiers& 
     return result;
 }
 
-Result<ReplayResult> replay_builtin(const Workload& workload, const ReplayTiers& tiers, std::string_view name) {
+Result<ReplayResult> replay_builtin(const Workload& workload, const ReplayTiers& tiers,
+                                    std::string_view name) {
     auto policy = make_builtin_policy(name);
     if (policy == nullptr) return fail(Code::not_found, "use the built-in policy", std::string(name));
     return run(workload, tiers, std::move(policy), false);

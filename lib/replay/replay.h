@@ -1,9 +1,9 @@
-// replay.h - plays a trace against modelled tiers with a policy, and with what it is compared with.
+// replay.h - runs a trace on modelled tiers with a policy, and with the references.
 //
 // Owns:      nothing between calls.
-// Invariant: each run starts with empty memory and a freshly loaded policy, so runs do not know of each other.
-// Callers:   any thread; a run takes about a second a million touches.
-// Fails:     as BpfObject::load() and Machine::run() do; denied where this process may not load BPF.
+// Invariant: each run starts with empty memory and a freshly loaded policy, so runs are independent.
+// Callers:   any thread; a run takes about a second per million touches.
+// Fails:     as BpfObject::load() and Simulator::run() do; denied if this process may not load BPF.
 #pragma once
 
 #include <span>
@@ -14,10 +14,11 @@
 
 namespace tierd {
 
-Result<ReplayResult> replay_policy(const Workload& workload, const ReplayTiers& tiers, const ObjectFile& object,
-                                   std::span<const Knob> knobs);
+Result<ReplayResult> replay_policy(const Workload& workload, const ReplayTiers& tiers,
+                                   const ObjectFile& object, std::span<const Knob> knobs);
 // "lru", "sweep" or "auto", as they are compiled into tierd. Errors: not_found.
-Result<ReplayResult> replay_builtin(const Workload& workload, const ReplayTiers& tiers, std::string_view name);
+Result<ReplayResult> replay_builtin(const Workload& workload, const ReplayTiers& tiers,
+                                    std::string_view name);
 enum class Reference : uint8_t { lru, belady };
 Result<ReplayResult> replay_reference(const Workload& workload, const ReplayTiers& tiers, Reference measure);
 

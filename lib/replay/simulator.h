@@ -1,14 +1,14 @@
-// simulator.h - a modelled machine beneath the engine's own Placement, on which a trace is played: memory tiers, a disk,
-// readers, and a policy that places.
+// simulator.h - a modelled machine beneath the engine's own Placement, which runs a trace: memory tiers, a disk,
+// readers and a policy.
 //
-// Owns:      the clock, the disk, the readers and what each has mapped. What is read, evicted and moved is decided by
-//            Placement, as in the daemon.
-// Invariant: the same script, tiers and policy give the same result. Bytes are read only into granted memory.
+// Owns:      the clock, the disk, the readers and what each has mapped. Placement decides what is read, evicted and
+//            moved, as in the daemon.
+// Invariant: the same workload, tiers and policy give the same result. Bytes are read only into granted memory.
 // Callers:   one thread; run() once.
 // Fails:     an extent that is larger than every tier is bad_input; nothing else can.
 //
-// A policy sees what tierd would show it: misses, the first touch of what was read ahead, and what it asked to watch. It is
-// asked at once and its answer holds at once; in tierd that takes some microseconds.
+// A policy sees what tierd would show it: misses, first touches of extents that were read ahead, and touches of
+// watched extents. It is called at once and its answer takes effect at once; in tierd that takes some microseconds.
 #pragma once
 
 #include <memory>
@@ -19,18 +19,19 @@
 
 #include "lib/placement/placement.h"
 #include "lib/replay/result.h"
-#include "lib/replay/workload.h"
 #include "lib/replay/tiers.h"
+#include "lib/replay/workload.h"
 
 namespace tierd {
 
 class Simulator final : private Backend {
   public:
-    // `tables`: that the policy's programs read, with rows for the whole script; null: there are none. `ideal`: the policy is
-    // a measure. It sees every touch, evictions take no time, nothing is kept free in reserve. Errors: errno of mmap(2).
+    // `tables`: that the policy's programs read, with rows for the whole script; null: there are none. `ideal`: the
+    // policy is a measure. It sees every touch, evictions take no time, nothing is kept free in reserve. Errors:
+    // errno of mmap(2).
     static Result<std::unique_ptr<Simulator>> make(const Workload& workload, const ReplayTiers& tiers,
-                                                 std::unique_ptr<Policy> policy,
-                                                 std::shared_ptr<BpfTables> tables, bool ideal);
+                                                   std::unique_ptr<Policy> policy,
+                                                   std::shared_ptr<BpfTables> tables, bool ideal);
     Result<ReplayResult> run();
     PolicyView view() { return placement_.policy().view(); }
 
@@ -51,8 +52,8 @@ class Simulator final : private Backend {
         uint64_t asked_ns = 0;
     };
 
-    Simulator(const Workload& workload, const ReplayTiers& tiers, ExtentTable table, std::unique_ptr<Policy> policy,
-            bool ideal);
+    Simulator(const Workload& workload, const ReplayTiers& tiers, ExtentTable table,
+              std::unique_ptr<Policy> policy, bool ideal);
 
     // --- Backend
     uint64_t now_ns() override { return now_ns_; }

@@ -1,12 +1,14 @@
-// workload.h - a trace as a replay plays it: who touches what, and how long each computes between.
+// workload.h - a trace in the form that a replay runs: the touches of each reader, and the computing time between
+// them.
 //
-// Owns:      the rows that the trace's models take, and for each opening of a model its touches.
-// Invariant: a model that is opened again has the rows that it had; its openings do not overlap.
-// Callers:   any thread; a finished script is never changed.
+// Owns:      the rows of the trace's models, and for each opening of a model its touches.
+// Invariant: a model that is opened again has the same rows; its openings do not overlap.
+// Callers:   any thread; a finished workload never changes.
 // Fails:     no_space when the models have more extents together than a table may hold.
 //
-// Each model is read by one reader that waits for what it touches, beside the readers of the other models. Of a recorded trace the
-// time between a miss and its fill is that day's waiting and left out; what remains is computing.
+// Each model has one reader, which waits for each extent that it touches, concurrently with the readers of other
+// models. The time between a miss and its fill in a recorded trace was waiting and is left out; the rest is
+// computing.
 #pragma once
 
 #include <cstdint>

@@ -186,8 +186,9 @@ class Compiler {
             for (uint32_t i = 0; i < earlier; i++) {
                 if ((out_.table[i].sets >> setting & 1) == 0 || !covers(out_.table[i], rule)) continue;
                 note(false, place.settings[setting],
-                     fmt::format("{} never decides here: {} stands before and matches all that this one does",
-                                 setting_key(setting), places_[i].name));
+                     fmt::format(
+                         "{} never decides here: {} is above it and matches everything that it matches",
+                         setting_key(setting), places_[i].name));
                 break;
             }
         }

@@ -124,7 +124,7 @@ Result<PmuEvent> PmuLibrary::event_for(PmuUse use) const {
     for (const PmuEvent& event : kEvents)
         if (event.pmu == pmu && event.use == use) return event;
     const char* why = pmu.starts_with("amd64_")
-                          ? "on AMD's processors only IBS tells addresses: the source is ibs"
+                          ? "on AMD's processors only IBS samples addresses: the source is ibs"
                           : "the table of events has no row for this processor";
     return fail(Code::unsupported, fmt::format("find an event for {}", pmu_use_name(use)),
                 pmu.empty() ? "unknown processor" : pmu, why);

@@ -20,7 +20,7 @@ Result<std::shared_ptr<const SampledFile>> read_file(const std::string& path, ui
     struct stat st{};
     if (::fstat(fd->get(), &st) != 0) return os_error("look at", path);
     if (!S_ISREG(st.st_mode) || st.st_size == 0)
-        return fail(Code::bad_input, "read header", path, "it is no file with bytes");
+        return fail(Code::bad_input, "read header", path, "it is not a file with content");
     auto file = std::make_shared<SampledFile>();
     file->number = number;
     file->name = model_name(path);

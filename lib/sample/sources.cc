@@ -142,7 +142,7 @@ std::string why_no_damon(const std::string& root) {
 std::string why_no_idle(const std::string& root) {
     if (!exists(root + "/kernel/mm/page_idle/bitmap"))
         return "the kernel has no idle page tracking (CONFIG_IDLE_PAGE_TRACKING)";
-    return "it tells whether a page was touched, for 512 pages an extent: hint asks for less and tells when";
+    return "it shows whether a page was touched, for 512 pages per extent: hint costs less and shows when";
 }
 
 std::vector<SourceOffer> discover_sources() {

@@ -34,7 +34,7 @@ Result<SymbolTable> SymbolTable::read(const std::string& path) {
     ::elf_version(EV_CURRENT);
     std::unique_ptr<Elf, EndElf> elf(::elf_begin(fd->get(), ELF_C_READ, nullptr));
     if (!elf || ::elf_kind(elf.get()) != ELF_K_ELF)
-        return fail(Code::bad_input, "read symbols", path, "it is no ELF file");
+        return fail(Code::bad_input, "read symbols", path, "it is not an ELF file");
     SymbolTable table;
     size_t segments = 0;
     ::elf_getphdrnum(elf.get(), &segments);

@@ -20,7 +20,7 @@ constexpr int kLayoutVersion = 1;
 constexpr int kBusyMs = 2000;
 constexpr const char* kMostFiles = "4096";
 constexpr const char* kHint =
-    "tierd goes on without what it learned; make the state directory writable and check the disk";
+    "tierd continues without learned data; make the state directory writable and check the disk";
 
 struct CloseDb {
     void operator()(sqlite3* db) const { sqlite3_close_v2(db); }

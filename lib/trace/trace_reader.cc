@@ -44,8 +44,7 @@ class Parser {
     };
 
     static std::unexpected<Error> bad(std::string why) {
-        return fail(Code::bad_input, "read the trace: " + why, {},
-                    "docs/trace-format.md says what a trace is");
+        return fail(Code::bad_input, "read the trace: " + why, {}, "docs/trace-format.md describes a trace");
     }
 
     bool read_tiers() {

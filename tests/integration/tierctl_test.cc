@@ -550,7 +550,7 @@ BOOST_AUTO_TEST_CASE(a_trace_that_cannot_be_recorded_leaves_anothers_recording_a
     setup.control.recorded_elsewhere = true;
     Outcome outcome = setup.run({"trace", "record", setup.folder.file("day.trace"), "--seconds", "1"});
     BOOST_TEST(outcome.status == 1);
-    BOOST_TEST(contains(outcome.err, "another recording goes on"), outcome.err);
+    BOOST_TEST(contains(outcome.err, "another recording is running"), outcome.err);
     BOOST_TEST(setup.control.calls() == std::vector<std::string>{"start trace"},
                boost::test_tools::per_element());
 }

@@ -224,7 +224,7 @@ class FakeControl : public Control {
     // A piece for each call, then a trace that ends.
     Result<TraceChunk> start_trace(bool) override {
         note("start trace");
-        if (recorded_elsewhere) return fail(Code::busy, "record a trace", {}, "another recording goes on");
+        if (recorded_elsewhere) return fail(Code::busy, "record a trace", {}, "another recording is running");
         return TraceChunk{"first ", 0, 0};
     }
     Result<TraceChunk> fetch_trace() override {

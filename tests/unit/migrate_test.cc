@@ -93,7 +93,7 @@ BOOST_AUTO_TEST_CASE(pages_are_found_where_they_are_and_holes_nowhere) {
 BOOST_AUTO_TEST_CASE(huge_pages_are_known_as_such_until_one_of_them_is_mapped_by_parts) {
     constexpr uint64_t kHuge = 2 * kMiB;
     Mapping capacity(::mmap(nullptr, 5 * kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-                 5 * kHuge);
+                     5 * kHuge);
     char* at = reinterpret_cast<char*>(round_up(reinterpret_cast<uint64_t>(capacity.data()), kHuge));
     ::madvise(at, 4 * kHuge, MADV_HUGEPAGE);
     PageRange range{at, 4 * kHuge, 4096};
@@ -152,7 +152,7 @@ BOOST_AUTO_TEST_CASE(a_node_that_is_not_there_is_refused_with_its_reason_and_not
     BOOST_TEST((result.outcome == MoveOutcome::refused));
     BOOST_TEST(result.error == ENODEV);
     BOOST_TEST(result.attempts == 1u);
-    BOOST_TEST(move_error_text(result.error) == "there is no such node, or it has no memory");
+    BOOST_TEST(move_error_text(result.error) == "no such node, or it has no memory");
     BOOST_TEST(node_here(pages) == here);
     BOOST_TEST(pages.right());
 }
@@ -267,9 +267,11 @@ struct Rounds {
 
 BOOST_AUTO_TEST_CASE(moves_take_a_twenty_fifth_of_the_time) {
     MigrationThrottle throttle(256 * kMiB);
-    BOOST_TEST(throttle.pause_ns(8 * kMiB, kNsPerMs) == 24 * kNsPerMs);  // less than the limit itself asks for
+    BOOST_TEST(throttle.pause_ns(8 * kMiB, kNsPerMs) ==
+               24 * kNsPerMs);  // less than the limit itself asks for
     BOOST_TEST(throttle.pause_ns(8 * kMiB, 80 * kNsPerMs) == 1920 * kNsPerMs);
-    BOOST_TEST(throttle.pause_ns(8 * kMiB, kNsPerSecond) == 8 * kNsPerSecond);  // but never slower than 1 MiB/s
+    BOOST_TEST(throttle.pause_ns(8 * kMiB, kNsPerSecond) ==
+               8 * kNsPerSecond);  // but never slower than 1 MiB/s
     BOOST_TEST(MigrationThrottle(0).pause_ns(8 * kMiB, kNsPerSecond) == 0u);
     RateLimit limit(256 * kMiB);
     limit.spend(8 * kMiB, 0);

@@ -118,8 +118,8 @@ const MistakeRow kMistakes[] = {
     // all at once, in the order of lines
     {__LINE__, "[[rule]]\nmodle = 1\n\n[[rule]]\nrole = \"x\"\nevict = 2\n", {"1:1: error: the rule decides nothing", "2:1: error: unknown key", "5:8: error: role", "6:9: error: evict"}},
     // what an earlier rule decides
-    {__LINE__, "[[rule]]\nmodel = \"a*\"\npin = true\n[[rule]]\nmodel = \"ab\"\npin = false", {"6:7: warning: pin never decides here: the rule of line 1 stands before"}},
-    {__LINE__, "[[rule]]\nname = \"all\"\nevict = \"last\"\n[[rule]]\nmodel = \"ab\"\npin = true\nevict = \"first\"", {"7:9: warning: evict never decides here: \"all\" (line 1) stands before"}},
+    {__LINE__, "[[rule]]\nmodel = \"a*\"\npin = true\n[[rule]]\nmodel = \"ab\"\npin = false", {"6:7: warning: pin never decides here: the rule of line 1 is above it"}},
+    {__LINE__, "[[rule]]\nname = \"all\"\nevict = \"last\"\n[[rule]]\nmodel = \"ab\"\npin = true\nevict = \"first\"", {"7:9: warning: evict never decides here: \"all\" (line 1) is above it"}},
     {__LINE__, "[[rule]]\nmodel = \"ab\"\npin = true\n[[rule]]\nmodel = \"a*\"\npin = false", {}},
     {__LINE__, "[[rule]]\nread_ahead = 1\n[default]\nread_ahead = 2", {"4:14: warning: read_ahead never decides here"}},
     {__LINE__, "[[rule]]\nuser = 5\npin = true\n[[rule]]\nuser = 6\npin = true", {}},
