@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * tierd.bpf.h - what the author of a policy includes: the tables, ways to walk them, and the words of an answer.
+ * tierd.bpf.h - what the author of a policy includes: the tables, ways to walk them, and the types of an answer.
  *
  * Owns:      the maps that tierd shares with a policy, and the helpers below.
- * Invariant: a policy reads rows, models, tiers, GPUs and leases, and writes contexts and its answer. Whatever it writes costs speed at
- *            most: tierd checks every proposal.
- * Callers:   BPF C, compiled with `clang -target bpf -O2 -g`. One call runs at a time, on a thread of its own that no
- *            engine waits for.
- * Fails:     helpers that look something up return NULL when it is not there; the verifier insists on the check.
+ * Invariant: a policy reads rows, models, tiers, GPUs and leases, and writes contexts and its answer. A wrong
+ *            value costs speed only: tierd checks every proposal.
+ * Callers:   BPF C, compiled with `clang -target bpf -O2 -g`. One call runs at a time, on a thread that no engine
+ *            waits for.
+ * Fails:     helpers that look something up return NULL if it does not exist; the verifier requires the check.
  *
- * A policy is a file with some of these hooks, in any order; tierd's own policy stands in for the others:
+ * A policy is a file with some of these hooks, in any order; tierd's built-in policy handles the others:
  *
  *   TIERD_HOOK(init)         after loading. Returning non-zero refuses the policy.
- *   TIERD_HOOK(exit)         before it goes.
+ *   TIERD_HOOK(exit)         before it is unloaded.
  *   TIERD_HOOK(model_open)   model          a weight file gained its first session.
- *   TIERD_HOOK(model_close)  model          it lost its last.
+ *   TIERD_HOOK(model_close)  model          it lost its last session.
  *   TIERD_HOOK(fault)        extent touch model   a touch was seen, a miss or a first touch in some session.
  *   TIERD_HOOK(epoch)        every epoch (100 ms unless configured).
- *   TIERD_HOOK(admit)        extent from_tier to_tier model   may this read-ahead or move be carried out?
- *   TIERD_HOOK(tier_change)  to_tier        a tier came, went, grew, shrank.
+ *   TIERD_HOOK(admit)        extent from_tier to_tier model   is this read-ahead or move admitted?
+ *   TIERD_HOOK(tier_change)  to_tier        a tier was added, removed or resized.
  *   TIERD_HOOK(contend)      gpus leases   every epoch while processes share a GPU: set the priority of leases.
  *
  * All but init and admit return 0; anything else is counted as a fault of the policy. The smallest useful policy:
@@ -54,7 +54,7 @@
 
 #define TIERD_HOOK(hook) SEC("tierd/" #hook) int tierd_##hook(struct tierd_call *call __attribute__((unused)))
 
-/* A number that `tierctl policy load --set name=value` may change before loading. Say its unit and what 0 means. */
+/* A number that `tierctl policy load --set name=value` can set before loading. Document its unit, and 0. */
 #define TIERD_KNOB(type, name, value) const volatile type name = value
 
 /* ---- the tables ------------------------------------------------------------------------------------------------ */
@@ -216,8 +216,8 @@ TIERD_INLINE int tierd_in_tier(const struct tierd_extent *row, __u32 tier)
 	return row->tier == tier && row->state == TIERD_EXTENT_RESIDENT;
 }
 
-/* `i` as an index of an array of `n`, a power of two, that the verifier believes: compilers drop a mask that they think is
- * not needed.
+/* `i` as an index of an array of `n`, a power of two, that the verifier believes: compilers drop a mask that they think
+ * is not needed.
  */
 #define tierd_index(i, n)                                                                                              \
 	({                                                                                                             \
@@ -288,8 +288,8 @@ TIERD_INLINE __u32 tierd_pressure_permille(__u32 tier)
 	return info ? info->used_bytes * 1000 / info->capacity_bytes : 1000;
 }
 
-/* One line in tierd's log and in `tierctl policy status`; at most TIERD_MAX_LOG a call, cut at TIERD_LOG_BYTES. Numbers are
- * 64 bits wide: %llu, %lld, %llx; %u and %d take their lower half. %s takes a char array of a knob or a row.
+/* One line in tierd's log and in `tierctl policy status`; at most TIERD_MAX_LOG a call, cut at TIERD_LOG_BYTES. Numbers
+ * are 64 bits wide: %llu, %lld, %llx; %u and %d take their lower half. %s takes a char array of a knob or a row.
  */
 #define tierd_log(format, args...)                                                                                     \
 	({                                                                                                             \

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * tierd_policy.h - the policy ABI: what a placement policy sees, and the words it answers in.
+ * tierd_policy.h - the policy ABI: what a placement policy reads, and how it answers.
  *
  * Owns:      the layout of every record that tierd and a policy share, and the enumerations in them.
  * Invariant: fixed widths, no hidden padding, fields are only ever appended; a changed layout bumps
  *            TIERD_ABI_VERSION, and tierd loads objects of its own version only.
- * Callers:   tierd (C++) and policies (BPF C, through tierd.bpf.h). Who writes a record stands at its head; the
- *            verifier refuses a policy that writes any other.
+ * Callers:   tierd (C++) and policies (BPF C, through tierd.bpf.h). Each record's comment names its writer;
+ *            the verifier refuses a policy that writes any other record.
  *
  * An extent costs 64 bytes: 48 in its row, 16 in its context.
  */
@@ -78,7 +78,7 @@ enum tierd_extent_flags {
 	TIERD_EXTENT_PINNED = 1 << 0,    /* an administrator holds it: never a victim */
 	TIERD_EXTENT_UNTOUCHED = 1 << 1, /* resident by read-ahead, not touched since it was filled */
 	TIERD_EXTENT_MAPPED = 1 << 2,    /* mapped in at least one session: further touches are not seen */
-	TIERD_EXTENT_ON_GPU = 1 << 3,   /* bytes of it stand in a GPU's memory, as a process there last said */
+	TIERD_EXTENT_ON_GPU = 1 << 3,   /* bytes of it are in a GPU's memory, as a process last reported */
 };
 
 /* One row of the extent table; its number is the extent's. Rows of one weight file are consecutive, ascending by
@@ -103,12 +103,13 @@ struct tierd_extent {
 };
 TIERD_ASSERT(sizeof(struct tierd_extent) == 48, "layout is ABI: bump TIERD_ABI_VERSION");
 
-/* What a policy keeps with an extent. Written by the policy alone; all zero when it is loaded, and when the row's file is
- * opened.
+/* What a policy keeps with an extent. Written by the policy alone; all zero when it is loaded, and when the row's file
+ * is opened.
  *
- * `score` is how tierd chooses victims: when memory is short, of the extents that are resident and not pinned, those
- * of the lowest score go first (of equals the one not touched for longest). Memory for a read-ahead is only taken from extents
- * of lower score than the one to be read. TIERD_HOLD: only a demand miss that finds nothing else may take it.
+ * `score` decides victims: when memory is short, the resident extents of the lowest score that are not pinned are
+ * evicted first (of equals the one not touched for longest). A read-ahead evicts only extents of lower score than its
+ * own.
+ * TIERD_HOLD: evicted only for a demand miss that finds no other victim.
  */
 struct tierd_extent_ctx {
 	__u64 score;
@@ -149,7 +150,7 @@ struct tierd_tier_info {
 };
 TIERD_ASSERT(sizeof(struct tierd_tier_info) == 48, "layout is ABI: bump TIERD_ABI_VERSION");
 
-/* One GPU, by slot: what its memory holds is shared out by leases. Written by tierd alone, before each tierd/contend; an
+/* One GPU, by slot: leases share its memory. Written by tierd alone, before each tierd/contend; an
  * unused slot has capacity_bytes 0.
  */
 struct tierd_gpu {
@@ -161,8 +162,8 @@ struct tierd_gpu {
 };
 TIERD_ASSERT(sizeof(struct tierd_gpu) == 40, "layout is ABI: bump TIERD_ABI_VERSION");
 
-/* What one process may have of one GPU's memory, by slot. Written by tierd alone, before each tierd/contend; a free slot
- * has pid 0.
+/* What one process may have of one GPU's memory, by slot. Written by tierd alone, before each tierd/contend; a free
+ * slot has pid 0.
  */
 struct tierd_lease {
 	__u64 lease_bytes;
@@ -179,11 +180,11 @@ struct tierd_lease {
 };
 TIERD_ASSERT(sizeof(struct tierd_lease) == 80, "layout is ABI: bump TIERD_ABI_VERSION");
 
-/* What a policy keeps with a lease, by its slot. Written by the policy alone; all zero when it is loaded, and when the slot
- * goes to another process.
+/* What a policy keeps with a lease, by its slot. Written by the policy alone; all zero when it is loaded, and when the
+ * slot goes to another process.
  *
- * `priority` decides who has a GPU when not all fit: of those that wait, the highest is served first (of equals who has
- * waited longest), and memory is asked back from the lowest. Nobody is passed over for longer than eight time slices,
+ * `priority` decides who has a GPU when not all fit: of those that wait, the highest is served first (of equals the one
+ * that waited longest), and memory is reclaimed from the lowest. None is passed over for longer than eight time slices,
  * whatever its priority, and a lease that works keeps its slice.
  */
 struct tierd_lease_ctx {
@@ -220,7 +221,7 @@ TIERD_ASSERT(sizeof(struct tierd_call) == 56, "layout is ABI: bump TIERD_ABI_VER
 enum tierd_verdict {
 	TIERD_ADMIT = 0,
 	TIERD_REFUSE = 1,
-	TIERD_DELAY = 2, /* asked again in the next epoch */
+	TIERD_DELAY = 2, /* called again in the next epoch */
 };
 
 enum tierd_decision_kind {

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
  *
- * tierd_rules.h - placement rules as the policy `rules` carries them.
+ * tierd_rules.h - placement rules as the policy `rules` stores them.
  *
  * Owns:      the layout of one rule, and the name of the array that `tierctl policy build` fills in rules.bpf.o.
  * Invariant: as tierd_policy.h: fixed widths, no hidden padding. A changed layout changes the array's name, so that a
  *            tierctl and an object of different versions can't meet.
  * Callers:   lib/rules (writes) and policies/rules.bpf.c (reads). Constant once the object is made.
  *
- * Rules stand in the file's order; the first that sets nothing ends them. For each setting the first rule that matches an
- * extent and sets it decides. What none decides stands in the last entry, [default], which matches nothing by itself.
+ * Rules are in the file's order; the first that sets nothing ends them. For each setting the first rule that matches an
+ * extent and sets it decides. The last entry, [default], decides the rest; it matches nothing by itself.
  */
 /* clang-format off */
 #ifndef TIERD_RULES_H
