@@ -38,7 +38,7 @@ struct Options {
 };
 
 template <class... Parts>
-void say(fmt::format_string<Parts...> text, Parts&&... parts) {
+void report(fmt::format_string<Parts...> text, Parts&&... parts) {
     fmt::print(stderr, "tierd-run: {}\n", fmt::format(text, std::forward<Parts>(parts)...));
 }
 
@@ -80,16 +80,16 @@ void say_limits(const std::string& control_socket) {
     std::string all;
     for (const auto& note : parsed["notes"])
         if (note.is_string()) all += (all.empty() ? "" : "; ") + note.get<std::string>();
-    say("private tierd: {}", all);
+    report("private tierd: {}", all);
 }
 
 void write_report(const std::string& file, const std::string& control_socket) {
     auto status = fetch_status(control_socket);
-    if (!status) return say("no report: {}", status.error().text());
+    if (!status) return report("no report: {}", status.error().text());
     std::ofstream out(file);
     out << *status << '\n';
     out.close();
-    if (!out) say("can't write the report to {}", file);
+    if (!out) report("can't write the report to {}", file);
 }
 
 // Waits for the command's end and hands on what signals come. Returns tierd-run's exit status.
@@ -108,7 +108,7 @@ int run_command(const Options& options, const std::vector<std::string>& environm
     if (auto signal = signals.take()) return kSignalBase + signal->number;  // asked to stop before it began
     auto command = Child::spawn({.argv = options.command, .environment = environment}, signals);
     if (command) return attend(*command, signals);
-    say("{}", command.error().text());
+    report("{}", command.error().text());
     return command.error().code == Code::not_found ? kNotFound : kCannotRun;
 }
 
@@ -119,7 +119,7 @@ int run_connected(const Options& options, const Connection& connection, const Si
 }
 
 int run_plain(const Options& options, const Signals& signals, const std::string& why) {
-    say("without tierd: {}", why);
+    report("without tierd: {}", why);
     return run_command(options, environment(), signals);
 }
 
@@ -129,11 +129,11 @@ int run_private(Options& options, const std::string& shim, const Signals& signal
         return run_plain(options, signals, "no tierd beside this program or in PATH");
     auto daemon = PrivateDaemon::start(options.daemon, signals);
     if (!daemon && daemon.error().code == Code::bad_config) {
-        say("{}", daemon.error().text());
+        report("{}", daemon.error().text());
         return kOwnFault;
     }
     if (!daemon) return run_plain(options, signals, daemon.error().text());
-    if (options.daemon.verbose) say("private tierd at {}", daemon->socket());
+    if (options.daemon.verbose) report("private tierd at {}", daemon->socket());
     say_limits(daemon->control_socket());
     return run_connected(options, {shim, daemon->socket(), daemon->control_socket(), options.match}, signals);
 }
@@ -145,7 +145,7 @@ int run_with_tierd(Options& options, const Signals& signals) {
     if (shim.find_first_of(": ") != std::string::npos)
         return run_plain(options, signals, shim + " can't be preloaded: a colon or a space in its path");
     if (options.wants_private || !answers(options.socket)) return run_private(options, shim, signals);
-    if (options.daemon.verbose) say("using the tierd at {}", options.socket);
+    if (options.daemon.verbose) report("using the tierd at {}", options.socket);
     std::string control = from_environment("TIERD_CONTROL_SOCKET", "/run/tierd/control.sock");
     return run_connected(options, {shim, options.socket, control, options.match}, signals);
 }
@@ -164,7 +164,7 @@ int main(int argc, char** argv) {
     }
     auto signals = Signals::block();
     if (!signals) {
-        say("{}", signals.error().text());
+        report("{}", signals.error().text());
         return kOwnFault;
     }
     return run_with_tierd(options, *signals);

@@ -40,9 +40,9 @@ class Carriage {
     int target() const { return request_.to.front(); }
 
     // What the kernel answered to remaining(); `refused` is the errno of the whole call, 0: it went through.
-    void after_attempt(std::span<const int> told, int refused) {
+    void after_attempt(std::span<const int> statuses, int refused) {
         result_.attempts++;
-        for (int status : told)
+        for (int status : statuses)
             if (status < 0) result_.error = -status;
         if (refused != 0) result_.error = refused;
         if (!look()) return;
@@ -86,8 +86,8 @@ class Carriage {
     void give_up(MoveOutcome outcome) {
         auto over = pages_where([&](int node) { return is_one_of(request_.to, node); });
         if (!over.empty() && !request_.from.empty()) {
-            std::vector<int> back(over.size(), request_.from.front()), told(over.size());
-            (void)move_pages_to(over, back, told);
+            std::vector<int> back(over.size(), request_.from.front()), statuses(over.size());
+            (void)move_pages_to(over, back, statuses);
             if (!look()) return;
         }
         bool together = pages_on(request_.to) == 0;
@@ -120,9 +120,9 @@ int errno_of(const Result<void>& result) {
 }
 
 void attempt_alone(Attempt& attempt) {
-    std::vector<int> nodes(attempt.pages.size(), attempt.carriage->target()), told(attempt.pages.size());
-    auto moved = move_pages_to(attempt.pages, nodes, told);
-    attempt.carriage->after_attempt(told, errno_of(moved));
+    std::vector<int> nodes(attempt.pages.size(), attempt.carriage->target()), statuses(attempt.pages.size());
+    auto moved = move_pages_to(attempt.pages, nodes, statuses);
+    attempt.carriage->after_attempt(statuses, errno_of(moved));
 }
 
 // All in one call. What refuses the call as a whole may be one target's fault: then each is tried by itself.
@@ -133,13 +133,13 @@ void attempt_together(std::vector<Attempt>& attempts) {
         pages.insert(pages.end(), attempt.pages.begin(), attempt.pages.end());
         nodes.insert(nodes.end(), attempt.pages.size(), attempt.carriage->target());
     }
-    std::vector<int> told(pages.size());
-    auto moved = move_pages_to(pages, nodes, told);
+    std::vector<int> statuses(pages.size());
+    auto moved = move_pages_to(pages, nodes, statuses);
     if (!moved && attempts.size() > 1) {
         for (Attempt& attempt : attempts) attempt_alone(attempt);
         return;
     }
-    std::span<const int> rest(told);
+    std::span<const int> rest(statuses);
     for (Attempt& attempt : attempts) {
         attempt.carriage->after_attempt(rest.first(attempt.pages.size()), errno_of(moved));
         rest = rest.subspan(attempt.pages.size());

@@ -212,23 +212,23 @@ void AdaptivePolicy::epoch(const PolicyView& view, PolicyDecisions& out) {
     }
 }
 
-// Divides what is not pinned among the models that were heard of lately. A share that changed may change the
+// Divides what is not pinned among the models that were active lately. A share that changed may change the
 // mode.
 void AdaptivePolicy::refresh_shares(const PolicyView& view) {
     capacity_bytes_ = view.dram.capacity_bytes;
     uint64_t free_bytes = capacity_bytes_;
-    std::vector<Model*> heard;
+    std::vector<Model*> active;
     std::vector<uint64_t> wants_bytes;
     for (auto& [slot, model] : models_) {
         model.silent = view.now_ns > model.last_touch_ns && view.now_ns - model.last_touch_ns > kSilentNs;
         free_bytes -= std::min(pinned_bytes(model), free_bytes);
         if (model.silent) continue;
-        heard.push_back(&model);
+        active.push_back(&model);
         wants_bytes.push_back(model.bytes - pinned_bytes(model));
     }
     std::vector<uint64_t> shares_bytes = fair_shares(wants_bytes, free_bytes);
-    for (size_t i = 0; i < heard.size(); ++i) {
-        Model& model = *heard[i];
+    for (size_t i = 0; i < active.size(); ++i) {
+        Model& model = *active[i];
         uint64_t share_bytes = shares_bytes[i] + pinned_bytes(model);
         if (share_bytes != model.share_bytes) model.cut = 0;
         model.share_bytes = share_bytes;

@@ -108,15 +108,15 @@ class Inspection {
         } else if (title == ".BTF.ext") {
             btf_ext_ = bytes;
         } else if (head.sh_type == SHT_SYMTAB) {
-            return look_at_symbols(head, bytes);
+            return check_symbols(head, bytes);
         } else if (head.sh_type == SHT_PROGBITS && (head.sh_flags & SHF_EXECINSTR) != 0) {
-            return look_at_code(title, bytes);
+            return check_code(title, bytes);
         }
         return {};
     }
 
     // What the object wants of the kernel are its undefined symbols.
-    Result<void> look_at_symbols(const GElf_Shdr& head, std::span<const char> bytes) const {
+    Result<void> check_symbols(const GElf_Shdr& head, std::span<const char> bytes) const {
         for (size_t at = 0; at + sizeof(Elf64_Sym) <= bytes.size(); at += sizeof(Elf64_Sym)) {
             Elf64_Sym symbol;
             std::memcpy(&symbol, bytes.data() + at, sizeof symbol);
@@ -130,7 +130,7 @@ class Inspection {
         return {};
     }
 
-    Result<void> look_at_code(std::string_view title, std::span<const char> bytes) {
+    Result<void> check_code(std::string_view title, std::span<const char> bytes) {
         if (bytes.empty()) return {};
         code_bytes_ = std::max(code_bytes_, bytes.size());
         if (title != ".text") {
@@ -143,13 +143,13 @@ class Inspection {
         for (size_t at = 0; at + sizeof(bpf_insn) <= bytes.size(); at += sizeof(bpf_insn)) {
             bpf_insn insn;
             std::memcpy(&insn, bytes.data() + at, sizeof insn);
-            if (auto fine = look_at_insn(title, insn); !fine) return fine;
+            if (auto fine = check_insn(title, insn); !fine) return fine;
             if (insn.code == kLoadWide) at += sizeof(bpf_insn);
         }
         return {};
     }
 
-    Result<void> look_at_insn(std::string_view title, const bpf_insn& insn) const {
+    Result<void> check_insn(std::string_view title, const bpf_insn& insn) const {
         bool is_call = insn.code == kCall;
         if (is_call && insn.src_reg == 0) {
             auto known = std::ranges::find(kHelpers, static_cast<uint32_t>(insn.imm), &Allowed::number);

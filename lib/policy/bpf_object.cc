@@ -319,8 +319,8 @@ Result<std::shared_ptr<BpfObject>> BpfObject::load(const ObjectFile& file, std::
     if (!lease_contexts) return std::unexpected(lease_contexts.error());
     auto answers = map_memory(opened.find(Shared::answers));
     if (!answers) return std::unexpected(answers.error());
-    object->marks_ = std::move(*ctxs);
-    object->lease_marks_ = std::move(*lease_contexts);
+    object->ctxs_ = std::move(*ctxs);
+    object->lease_ctxs_ = std::move(*lease_contexts);
     object->answers_ = std::move(*answers);
     object->knobs_ = read_knobs(object->object_.get());
     object->find_programs();

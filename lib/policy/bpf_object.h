@@ -77,10 +77,10 @@ class BpfObject {
     BpfTables& tables() const { return *tables_; }
     const std::shared_ptr<BpfTables>& shared_tables() const { return tables_; }
     std::span<tierd_extent_ctx> ctxs() {
-        return {reinterpret_cast<tierd_extent_ctx*>(marks_.data()), tables_->capacity()};
+        return {reinterpret_cast<tierd_extent_ctx*>(ctxs_.data()), tables_->capacity()};
     }
     std::span<tierd_lease_ctx> lease_contexts() {
-        return {reinterpret_cast<tierd_lease_ctx*>(lease_marks_.data()), TIERD_MAX_LEASES};
+        return {reinterpret_cast<tierd_lease_ctx*>(lease_ctxs_.data()), TIERD_MAX_LEASES};
     }
     const std::vector<Knob>& knobs() const { return knobs_; }  // all of them, as they are set
     uint64_t own_map_bytes() const { return own_map_bytes_; }
@@ -100,7 +100,7 @@ class BpfObject {
     std::shared_ptr<BpfTables> tables_;
     std::unique_ptr<::bpf_object, Close> object_;
     int programs_[kHooks] = {-1, -1, -1, -1, -1, -1, -1, -1, -1};  // descriptors that object_ owns
-    Mapping marks_, lease_marks_, answers_;
+    Mapping ctxs_, lease_ctxs_, answers_;
     std::vector<Knob> knobs_;
     uint64_t own_map_bytes_ = 0;
     uint64_t verified_insns_ = 0;

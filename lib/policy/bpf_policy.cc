@@ -15,7 +15,8 @@ bool names_score(const BpfObject& object) {
     return object.has(Hook::model_open) || object.has(Hook::fault) || object.has(Hook::epoch);
 }
 
-tierd_decision wish(uint32_t kind, ExtentId extent, uint32_t tier = TIERD_NO_TIER, uint32_t priority = 0) {
+tierd_decision proposal(uint32_t kind, ExtentId extent, uint32_t tier = TIERD_NO_TIER,
+                        uint32_t priority = 0) {
     tierd_decision decision{};
     decision.kind = kind;
     decision.extent = extent;
@@ -130,17 +131,17 @@ void BpfPolicy::propose_for_built_in(const PolicyView& view, PolicyDecisions& ou
         return;
     }
     PolicyCall asks{.hook = Hook::admit, .arguments = call(view)};
-    for (ExtentId extent : scratch_.read_ahead) asks.wishes.push_back(wish(TIERD_READ_AHEAD, extent));
+    for (ExtentId extent : scratch_.read_ahead) asks.proposals.push_back(proposal(TIERD_READ_AHEAD, extent));
     for (const ProposedMove& move : scratch_.moves)
-        asks.wishes.push_back(wish(TIERD_MOVE, move.extent, move.tier, move.priority));
-    if (asks.wishes.empty()) return;
+        asks.proposals.push_back(proposal(TIERD_MOVE, move.extent, move.tier, move.priority));
+    if (asks.proposals.empty()) return;
     runner_->post(std::move(asks));
     collect(view, out);
 }
 
 void BpfPolicy::ask_again(const PolicyView& view, PolicyDecisions& out) {
     if (delayed_.empty()) return;
-    runner_->post({.hook = Hook::admit, .arguments = call(view), .wishes = std::exchange(delayed_, {})});
+    runner_->post({.hook = Hook::admit, .arguments = call(view), .proposals = std::exchange(delayed_, {})});
     collect(view, out);
 }
 

@@ -80,7 +80,7 @@ Result<std::shared_ptr<BpfTables>> BpfTables::make(uint32_t capacity) {
     if (!gpus) return std::unexpected(gpus.error());
     auto leases = SharedArray::make("tierd_leases", sizeof(tierd_lease), TIERD_MAX_LEASES);
     if (!leases) return std::unexpected(leases.error());
-    tables->room_ = capacity;
+    tables->capacity_ = capacity;
     tables->extents_ = std::move(*extents);
     tables->models_ = std::move(*models);
     tables->tiers_ = std::move(*tiers);

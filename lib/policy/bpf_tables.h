@@ -40,8 +40,8 @@ class BpfTables {
     // `capacity`: rows of extents. All zero.
     static Result<std::shared_ptr<BpfTables>> make(uint32_t capacity);
 
-    uint32_t capacity() const { return room_; }
-    std::span<tierd_extent> extents() const { return rows<tierd_extent>(extents_, room_); }
+    uint32_t capacity() const { return capacity_; }
+    std::span<tierd_extent> extents() const { return rows<tierd_extent>(extents_, capacity_); }
     std::span<tierd_model> models() const { return rows<tierd_model>(models_, TIERD_MAX_MODELS); }
     std::span<tierd_tier_info> tiers() const { return rows<tierd_tier_info>(tiers_, TIERD_MAX_TIERS); }
     std::span<tierd_gpu> gpus() const { return rows<tierd_gpu>(gpus_, TIERD_MAX_GPUS); }
@@ -59,7 +59,7 @@ class BpfTables {
         return {reinterpret_cast<Row*>(array.memory.data()), count};
     }
 
-    uint32_t room_ = 0;
+    uint32_t capacity_ = 0;
     SharedArray extents_, models_, tiers_, gpus_, leases_;
 };
 

@@ -140,7 +140,7 @@ void PolicyCaller::admit(const tierd_call& base, std::vector<tierd_decision> pro
 PolicyReply PolicyCaller::run(PolicyCall call) {
     PolicyReply reply;
     if (call.hook == Hook::admit) {
-        admit(call.arguments, std::move(call.wishes), reply);
+        admit(call.arguments, std::move(call.proposals), reply);
         return reply;
     }
     if (!object_->has(call.hook)) return reply;

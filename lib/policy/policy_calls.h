@@ -24,7 +24,7 @@ namespace tierd {
 struct PolicyCall {
     Hook hook = Hook::epoch;
     tierd_call arguments{};
-    std::vector<tierd_decision> wishes = {};
+    std::vector<tierd_decision> proposals = {};
 };
 
 struct PolicyReply {
