@@ -23,9 +23,7 @@ BEFORE = "d831462"  # the last commit with the engine in one class
 # Who is above a limit, and why that stays.
 REASONS = {
     "Placement": "the one face of lib/placement: each call is a few lines that join its owners",
-    "Gpu": "the device memory of one process: to be cut into residency, chunk store and verifier",
-    "Lease": "one process's lease of one GPU; its report of residency is a file of its own",
-    "ThreadedEngine": "implements Control and SessionHandler: goes with them",
+    "ThreadedEngine": "implements the interfaces Control and SessionHandler, a forwarding call each",
     "AdaptivePolicy": "three ways of holding extents and the shares between models in one class",
 }
 

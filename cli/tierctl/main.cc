@@ -38,8 +38,8 @@ constexpr auto kExamples = R"(Examples:
   tierctl policy build rules.toml          make a placement policy
   tierctl policy load fifo                 let it decide what is evicted and read ahead
   tierctl trace record day.trace           what happens to extents, until Ctrl-C
-  tierctl policy test day.trace --policy fifo   how would it have done, beside the belady
-  tierctl doctor /models                   can this simulator serve weights, and what would help
+  tierctl policy test day.trace --policy fifo   what would it have read, beside LRU and Belady
+  tierctl doctor /models                   can this machine serve weights, and what would help
   tierctl models --json | jq '.models[].name'
 
 Exit status: 0 done, 1 tierd could not do it, 2 the command line is wrong, 3 tierd can't be reached.)";
@@ -49,7 +49,7 @@ struct Options {
     std::string model;
     std::string size;
     std::string weights;
-    json tier = json::object();  // what is said of a tier
+    json tier = json::object();  // the settings of a tier that were given
     std::string name;
     uint64_t job = 0;
     bool as_json = false;

@@ -123,7 +123,7 @@ struct SessionStatus {
 struct TierStatus {
     uint32_t number = 0;  // by which extents say where they are
     std::string name;     // "dram0"
-    std::string kind;     // hbm, dram, cxl
+    std::string kind;     // hbm, dram, cxl, gpu
     uint64_t capacity_bytes = 0;
     uint64_t used_bytes = 0;
     std::vector<int> nodes = {};  // memory nodes; empty: wherever the kernel puts it

@@ -9,6 +9,8 @@ namespace {
 // Of touches, the part that may be out of order or unknown: what is predicted is to be right within 15 %.
 constexpr uint64_t kMostDisorderPercent = 25;
 constexpr uint64_t kMostUnknownPercent = 10;
+// Where a pass would be seen nowhere, silence at the end longer than this part of the time before it may hide some.
+constexpr uint64_t kSilentPart = 20;
 
 }  // namespace
 
@@ -60,12 +62,14 @@ void BlindSpots::begin_pass() {
 }
 
 void BlindSpots::on_end(uint64_t time_ns) {
-    if (std::ranges::find(blind_, true) != blind_.end()) silent_ns_ = time_ns - std::min(time_ns, last_ns_);
+    for (size_t index = 0; index < blind_.size(); index++)
+        if (!blind_[index] && !is_expert_[index]) return;  // another pass would have been seen there
+    silent_ns_ = time_ns - std::min(time_ns, last_ns_);
 }
 
 std::string BlindSpots::why_blind() const {
     if (std::ranges::find(blind_, true) == blind_.end()) return {};
-    if (silent_ns_ > (last_ns_ - first_ns_) / 2)
+    if (silent_ns_ > (last_ns_ - first_ns_) / kSilentPart)
         return "it was mapped and no touch was seen for much of the time: all of it fitted, or nobody used "
                "it";
     if (disordered_ * 100 > seen_ * kMostDisorderPercent)

@@ -47,7 +47,7 @@ class BlindSpots {
     uint64_t known_ = 0;         // seen and filled in, experts too
     uint64_t unknown_ = 0;       // experts that were blind while a pass went over them
     uint64_t first_ns_ = 0, last_ns_ = 0;
-    uint64_t silent_ns_ = 0;  // at the end, without a touch, while something was blind
+    uint64_t silent_ns_ = 0;  // at the end, without a touch, while a pass would be seen nowhere
 };
 
 }  // namespace tierd

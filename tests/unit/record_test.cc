@@ -138,7 +138,7 @@ BOOST_AUTO_TEST_CASE(what_is_said_of_damon_and_idle_page_tracking_is_what_the_ke
     BOOST_TEST(says(why_no_damon(sys.root()), "has set up 2 of its threads"));
     sys.add("kernel/mm/damon/admin/kdamonds/0/contexts/0/schemes/0/action|pageout");
     BOOST_TEST(says(why_no_damon(sys.root()), "2 of its threads, the first for the scheme pageout"));
-    BOOST_TEST(says(why_no_idle(sys.root()), "512 pages an extent"));
+    BOOST_TEST(says(why_no_idle(sys.root()), "512 pages per extent"));
     sys.add("kernel/mm/damon/admin/kdamonds/nr_kdamonds|0");
     BOOST_TEST(says(why_no_damon(sys.root()), "one page of a region"));
 }

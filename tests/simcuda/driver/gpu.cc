@@ -98,7 +98,8 @@ Result<void> Gpu::adopt(const Settings& settings) {
     if (fresh && ::ftruncate(file_.get(), sizeof(Ledger)) < 0)
         return tierd::os_error("ftruncate", settings.gpu);
     if (!fresh && info.st_size != sizeof(Ledger))
-        return tierd::fail(Code::bad_config, "SIMCUDA_GPU", settings.gpu, "this file is not a simulated GPU");
+        return tierd::fail(Code::bad_config, "use SIMCUDA_GPU", settings.gpu,
+                           "this file is not a simulated GPU");
     void* at = ::mmap(nullptr, sizeof(Ledger), PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
     if (at == MAP_FAILED) return tierd::os_error("mmap", settings.gpu);
     mapping_ = tierd::Mapping(at, sizeof(Ledger));
@@ -108,9 +109,10 @@ Result<void> Gpu::adopt(const Settings& settings) {
         ledger_->total_bytes = settings.memory_bytes;
     }
     if (ledger_->magic != kMagic)
-        return tierd::fail(Code::bad_config, "SIMCUDA_GPU", settings.gpu, "this file is not a simulated GPU");
+        return tierd::fail(Code::bad_config, "use SIMCUDA_GPU", settings.gpu,
+                           "this file is not a simulated GPU");
     if (settings.memory_given && ledger_->total_bytes != settings.memory_bytes)
-        return tierd::fail(Code::bad_config, "SIMCUDA_MEMORY", tierd::format_bytes(settings.memory_bytes),
+        return tierd::fail(Code::bad_config, "use SIMCUDA_MEMORY", tierd::format_bytes(settings.memory_bytes),
                            "the GPU has " + tierd::format_bytes(ledger_->total_bytes));
     link_free_at_ns_ = settings.virtual_time ? own_link_ : ledger_->link_free_at_ns;
     return {};
@@ -125,7 +127,7 @@ Result<void> Gpu::take_slot() {
         ledger_->slots[i] = {1, 0};
         return {};
     }
-    return tierd::fail(Code::no_space, "SIMCUDA_GPU", "slots", "256 processes use this GPU already");
+    return tierd::fail(Code::no_space, "use SIMCUDA_GPU", {}, "256 processes use this GPU already");
 }
 
 void Gpu::clear_the_dead() {

@@ -22,7 +22,8 @@ Result<uint64_t> bytes_of(const char* name, uint64_t otherwise) {
     std::string text = text_of(name);
     if (text.empty()) return otherwise;
     Result<uint64_t> bytes = tierd::parse_bytes(text);
-    if (!bytes) return tierd::fail(Code::bad_config, name, text, "give a size such as 4GiB");
+    if (!bytes)
+        return tierd::fail(Code::bad_config, std::string("use ") + name, text, "give a size such as 4GiB");
     return *bytes;
 }
 
@@ -32,7 +33,7 @@ Result<uint64_t> count_of(const char* name, uint64_t otherwise) {
     uint64_t count = 0;
     auto [end, bad] = std::from_chars(text.data(), text.data() + text.size(), count);
     if (bad != std::errc{} || end != text.data() + text.size())
-        return tierd::fail(Code::bad_config, name, text, "give a whole number");
+        return tierd::fail(Code::bad_config, std::string("use ") + name, text, "give a whole number");
     return count;
 }
 
@@ -41,7 +42,7 @@ Result<bool> is_second(const char* name, std::string_view first, std::string_vie
     std::string text = text_of(name);
     if (text.empty() || text == first) return false;
     if (text == second) return true;
-    return tierd::fail(Code::bad_config, name, text,
+    return tierd::fail(Code::bad_config, std::string("use ") + name, text,
                        "say " + std::string(first) + " or " + std::string(second));
 }
 
@@ -57,7 +58,7 @@ Result<Settings> Settings::from_environment() {
     for (Result<uint64_t>* number : {&memory, &context, &copy, &launch, &granularity})
         if (!*number) return std::unexpected(number->error());
     if (!std::has_single_bit(*granularity) || *granularity < (64 << 10))
-        return tierd::fail(Code::bad_config, "SIMCUDA_GRANULARITY", text_of("SIMCUDA_GRANULARITY"),
+        return tierd::fail(Code::bad_config, "use SIMCUDA_GRANULARITY", text_of("SIMCUDA_GRANULARITY"),
                            "give a power of two from 64KiB on");
     Result<bool> virtual_time = is_second("SIMCUDA_TIME", "real", "virtual");
     Result<bool> answer = is_second("SIMCUDA_MISUSE", "abort", "error");

@@ -69,6 +69,6 @@ BOOST_FIXTURE_TEST_CASE(processes_that_come_and_are_killed_leave_no_trace, Share
 BOOST_FIXTURE_TEST_CASE(a_gpu_of_another_size_is_refused_aloud, SharedGpu) {
     auto a = worker();
     Child other({WORKER}, {{"SIMCUDA_GPU", path}, {"SIMCUDA_MEMORY", "1GiB"}});
-    BOOST_TEST(other.rest().starts_with("simcuda: cuInit: SIMCUDA_MEMORY"));
+    BOOST_TEST(other.rest().starts_with("simcuda: cuInit: cannot use SIMCUDA_MEMORY"));
     BOOST_TEST(WIFSIGNALED(other.wait()));
 }
