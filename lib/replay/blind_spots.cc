@@ -10,7 +10,7 @@ namespace {
 constexpr uint64_t kMostDisorderPercent = 25;
 constexpr uint64_t kMostUnknownPercent = 10;
 // Where a pass would be seen nowhere, silence at the end longer than this part of the time before it may hide some.
-constexpr uint64_t kSilentPart = 20;
+constexpr uint64_t kSilentPart = 100;
 
 }  // namespace
 
@@ -28,7 +28,9 @@ void BlindSpots::on_touch(uint32_t index, uint64_t time_ns, std::vector<uint32_t
     blind_[index] = true;
     if (is_expert_[index]) return;
     const size_t place = position_[index];
-    const bool behind = place < next_;
+    // An extent that was evicted while it was read is touched again, and the pass goes on.
+    const bool again = place + 1 == next_ && touched_[index] && seen_in_pass_ > 1;
+    const bool behind = place < next_ && !again;
     const bool new_pass = behind && (touched_[index] || next_ - place > order_.size() / 2);
     if (new_pass) {
         fill(next_, order_.size(), unseen);
@@ -41,6 +43,7 @@ void BlindSpots::on_touch(uint32_t index, uint64_t time_ns, std::vector<uint32_t
     }
     touched_[index] = true;
     seen_++;
+    seen_in_pass_++;
     known_ += unseen.size();
 }
 
@@ -59,6 +62,7 @@ void BlindSpots::fill(size_t begin, size_t end, std::vector<uint32_t>& unseen) {
 void BlindSpots::begin_pass() {
     touched_.assign(touched_.size(), false);
     next_ = 0;
+    seen_in_pass_ = 0;
 }
 
 void BlindSpots::on_end(uint64_t time_ns) {

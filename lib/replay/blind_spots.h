@@ -42,10 +42,11 @@ class BlindSpots {
     std::vector<bool> blind_;
     std::vector<bool> touched_;  // seen in this pass
     size_t next_ = 0;            // position behind the last touch of the pass
-    uint64_t seen_ = 0;          // touches of other extents than experts
-    uint64_t disordered_ = 0;    // of these, before the one seen last, and not of a new pass
-    uint64_t known_ = 0;         // seen and filled in, experts too
-    uint64_t unknown_ = 0;       // experts that were blind while a pass went over them
+    uint64_t seen_in_pass_ = 0;
+    uint64_t seen_ = 0;        // touches of other extents than experts
+    uint64_t disordered_ = 0;  // of these, before the one seen last, and not of a new pass
+    uint64_t known_ = 0;       // seen and filled in, experts too
+    uint64_t unknown_ = 0;     // experts that were blind while a pass went over them
     uint64_t first_ns_ = 0, last_ns_ = 0;
     uint64_t silent_ns_ = 0;  // at the end, without a touch, while a pass would be seen nowhere
 };
