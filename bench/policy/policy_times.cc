@@ -36,7 +36,8 @@ void fill(BpfTables& tables) {
     uint32_t fast_rows = tables.capacity() / 4;
     for (int number : {1, 2}) {
         tierd_tier_info& tier = tables.tiers()[number];
-        tier.capacity_bytes = tier.used_bytes = uint64_t{number == 1 ? fast_rows : tables.capacity()} * 2 * kMiB;
+        tier.capacity_bytes = tier.used_bytes =
+            uint64_t{number == 1 ? fast_rows : tables.capacity()} * 2 * kMiB;
         tier.kind = static_cast<uint8_t>(number == 1 ? TIERD_KIND_DRAM : TIERD_KIND_CXL);
         tier.rank = static_cast<uint8_t>(number - 1);
     }

@@ -1,8 +1,8 @@
 #include "cuda_shim/cuda/source.h"
 
 #include "cuda_shim/cuda/reserved_range.h"
-#include "cuda_shim/host/private_pages.h"
 #include "cuda_shim/host/place.h"
+#include "cuda_shim/host/private_pages.h"
 #include "cuda_shim/host/shim_state.h"
 
 namespace tierd::shim::cuda {

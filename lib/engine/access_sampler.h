@@ -44,7 +44,7 @@ class AccessSampler {
     FileRegistry& files_;
     std::string source_;
     std::unique_ptr<Sampler> sampler_;  // may be null
-    MappingHistory mappings_;              // kept only for the sampler
+    MappingHistory mappings_;           // kept only for the sampler
     Readers readers_;
     uint64_t readers_decayed_ns_ = 0;
     bool paused_ = false;

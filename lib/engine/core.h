@@ -41,7 +41,7 @@ struct Core {
         Worker* evictor;
         Worker* state_thread;                       // writes what was learned into the state database
         std::shared_ptr<StateDb> state;             // used on state_thread only; may be null
-        GpuArbitrator* leases = nullptr;                // null: there is no GPU memory to lease
+        GpuArbitrator* leases = nullptr;            // null: there is no GPU memory to lease
         std::function<void()> grow_policy = [] {};  // see PolicyHost::Hooks::outgrown
     };
     Core(const EngineConfig& engine_config, Parts parts);

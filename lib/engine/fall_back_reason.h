@@ -10,13 +10,13 @@
 namespace tierd {
 
 enum class FallBackReason : uint8_t {
-    changed,      // the file is no longer what it was
-    unreadable,   // a read failed
-    no_memory,    // nothing can be freed for the extent
-    deadline,     // a fault waited too long
-    stalled,  // tierd itself did not move for longer than clients wait
+    changed,     // the file is no longer what it was
+    unreadable,  // a read failed
+    no_memory,   // nothing can be freed for the extent
+    deadline,    // a fault waited too long
+    stalled,     // tierd itself did not move for longer than clients wait
     no_ack,      // the client does not read its orders
-    end,          // tierd ends
+    end,         // tierd ends
 };
 inline constexpr size_t kFallBackReasons = 7;
 inline constexpr const char* kFallBackReasonNames[kFallBackReasons] = {

@@ -65,7 +65,8 @@ void LeaseTable::publish(const std::vector<GpuStatus>& gpus, const BpfTables& ta
 std::map<uint64_t, uint64_t> LeaseTable::priorities(std::span<const tierd_lease_ctx> marks) const {
     std::map<uint64_t, uint64_t> priorities;
     for (size_t slot = 0; slot < std::min(numbers_.size(), marks.size()); slot++)
-        if (numbers_[slot] != 0 && marks[slot].priority != 0) priorities[numbers_[slot]] = marks[slot].priority;
+        if (numbers_[slot] != 0 && marks[slot].priority != 0)
+            priorities[numbers_[slot]] = marks[slot].priority;
     return priorities;
 }
 

@@ -185,7 +185,8 @@ void Loop::mark_changed(WeightFile& file) {
     core_.placement.mark_changed(file);
 }
 
-Result<uint64_t> Loop::open_session(const Peer& peer, Fd command_channel, std::string command, uint64_t cgroup) {
+Result<uint64_t> Loop::open_session(const Peer& peer, Fd command_channel, std::string command,
+                                    uint64_t cgroup) {
     if (stopping_) return fail(Code::busy, "open session", {}, "tierd is shutting down");
     return core_.sessions.open(peer, std::move(command_channel), std::move(command), cgroup);
 }

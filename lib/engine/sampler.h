@@ -46,7 +46,7 @@ struct SampleBatch {
 struct SamplerStatus {
     SourceCounters counters;
     uint64_t unattributed = 0;  // records of other processes, and of addresses that are no weights
-    uint64_t stale = 0;      // records of sessions that have ended
+    uint64_t stale = 0;         // records of sessions that have ended
     uint64_t period = 0;
     double cost_share = 0;  // of one core
 };

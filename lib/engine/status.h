@@ -20,7 +20,7 @@ namespace tierd {
 
 // A source of access statistics; see lib/sample/sources.h.
 struct SourceStatus {
-    std::string name;   // pebs, ibs, spe, hint, damon, idle
+    std::string name;           // pebs, ibs, spe, hint, damon, idle
     std::string record_fields;  // what a record of it holds
     std::string event;
     bool available = false;
@@ -31,10 +31,10 @@ struct SourceStatus {
     uint64_t throttled = 0;  // times that the kernel stopped it for costing too much
     uint64_t damaged = 0;
     uint64_t unattributed = 0;  // about no weights
-    uint64_t stale = 0;      // of sessions that had ended
-    uint64_t period = 0;     // accesses a record stands for; 0: it has none
-    double rate = 0;         // of hint: extents a second that may be hinted now
-    double cost_share = 0;   // of one core, lately
+    uint64_t stale = 0;         // of sessions that had ended
+    uint64_t period = 0;        // accesses a record stands for; 0: it has none
+    double rate = 0;            // of hint: extents a second that may be hinted now
+    double cost_share = 0;      // of one core, lately
     double wait_share =
         0;  // of hint: time that threads waited for it, all added up, of one thread's time, lately
 };
@@ -49,7 +49,7 @@ struct ExtentHeatStatus {
     bool resident = false;
     double heat = 0;  // decayed touches
     uint64_t samples = 0;
-    int reader_node = kNoNode;       // the memory node whose threads read it most; kNoNode: not known
+    int reader_node = kNoNode;      // the memory node whose threads read it most; kNoNode: not known
     std::vector<std::string> gpus;  // whose memory holds bytes of it
 };
 
@@ -115,9 +115,9 @@ struct SessionStatus {
     uint64_t faults_minor = 0;
     uint64_t slowest_fault_ns = 0;
     bool user_mode_faults = false;
-    uint64_t gpu_lease_bytes = 0;  // of all GPUs
-    uint64_t gpu_requested_bytes = 0;   // while it waits for more
-    uint32_t gpu_position = 0;     // in a GPU's queue, from 1; 0: it does not wait
+    uint64_t gpu_lease_bytes = 0;      // of all GPUs
+    uint64_t gpu_requested_bytes = 0;  // while it waits for more
+    uint32_t gpu_position = 0;         // in a GPU's queue, from 1; 0: it does not wait
 };
 
 struct TierStatus {
@@ -130,7 +130,7 @@ struct TierStatus {
     uint64_t latency_ns = 0;      // of a read; 0: unknown, as below
     uint64_t bandwidth_bytes_per_s = 0;
     std::string source = "unknown";  // firmware, measured, declared, unknown
-    std::string state = "open";       // open, draining, closed
+    std::string state = "open";      // open, draining, closed
 };
 
 // A disk that weight files are served from: the last tier, from which clean bytes can always be had again.
@@ -191,7 +191,7 @@ struct PolicyStatus {
     std::string unusable;  // why no object can be loaded here; empty: one can
     std::string licence;
     uint64_t loaded_for_ns = 0;
-    uint64_t rows = 0;  // of the extent table, in use
+    uint64_t rows = 0;      // of the extent table, in use
     uint64_t capacity = 0;  // rows that the object sees
     uint64_t verified_instructions = 0;
     uint64_t map_bytes = 0;  // of its own maps

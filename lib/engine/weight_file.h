@@ -43,7 +43,7 @@ struct WeightFile : PlacedFile, std::enable_shared_from_this<WeightFile> {
 
     uint64_t missed_ns = 0;                      // of the last touch that waited for the disk
     bool calm = false;                           // no such touch lately; as of this epoch
-    bool arms_hints = true;                   // all sessions that map it can be asked to; as of this epoch
+    bool arms_hints = true;                      // all sessions that map it can be asked to; as of this epoch
     UserShares::Charge charge;                   // the user's who brought it
     std::shared_ptr<const SampledFile> sampled;  // for the sampler; made when it is first mapped
 

@@ -47,6 +47,7 @@ inline constexpr CounterRow kEngineCounters[] = {
     {"slowest_fault_ns", &EngineCounters::slowest_fault_ns, "", "", ""},
 };
 // clang-format on
-static_assert(std::size(kEngineCounters) * sizeof(uint64_t) == sizeof(EngineCounters), "each counter has one row");
+static_assert(std::size(kEngineCounters) * sizeof(uint64_t) == sizeof(EngineCounters),
+              "each counter has one row");
 
 }  // namespace tierd

@@ -19,9 +19,9 @@ struct EngineCounters {
     uint64_t bytes_evicted = 0;
     uint64_t evictions = 0;
     uint64_t read_errors = 0;
-    uint64_t generations_changed = 0;  // files found changed while they were served
-    uint64_t fall_backs_commanded = 0;   // ranges given back to the kernel's mapping on tierd's order
-    uint64_t decisions_refused = 0;    // policy proposals that failed validation
+    uint64_t generations_changed = 0;   // files found changed while they were served
+    uint64_t fall_backs_commanded = 0;  // ranges given back to the kernel's mapping on tierd's order
+    uint64_t decisions_refused = 0;     // policy proposals that failed validation
     uint64_t sessions_opened = 0;
     uint64_t moves = 0;  // extents that went from one memory tier to another
     uint64_t bytes_moved = 0;

@@ -45,9 +45,10 @@ void PolicyHealth::add(Hook hook, const CallOutcome& outcome) {
     else if (std::popcount(calls.dear) >= kDearCalls)
         exit_reason_ = fmt::format("{}, for the third time in eight calls", took(hook, outcome.cpu_ns));
     else if (calls.faults_in_a_row >= kFaultsInARow)
-        exit_reason_ = outcome.failure != 0
-                         ? fmt::format("{} could not be run: error {}", spec(hook).section, -outcome.failure)
-                         : fmt::format("{} returned {} time after time", spec(hook).section, outcome.verdict);
+        exit_reason_ =
+            outcome.failure != 0
+                ? fmt::format("{} could not be run: error {}", spec(hook).section, -outcome.failure)
+                : fmt::format("{} returned {} time after time", spec(hook).section, outcome.verdict);
 }
 
 }  // namespace tierd

@@ -83,8 +83,8 @@ void ScoreVictims::scan(const PolicyView& view, std::span<const tierd_extent_ctx
     stale_at_ns_ = std::max(again_at_ns_, view.now_ns + kFreshNs);
 }
 
-uint64_t ScoreVictims::take(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs, uint64_t needed_bytes,
-                            uint64_t below, std::vector<ExtentId>& out) {
+uint64_t ScoreVictims::take(const PolicyView& view, std::span<const tierd_extent_ctx> ctxs,
+                            uint64_t needed_bytes, uint64_t below, std::vector<ExtentId>& out) {
     uint64_t named = 0;
     for (; next_ < batch_.size() && named < needed_bytes; next_++) {
         const Candidate& candidate = batch_[next_];

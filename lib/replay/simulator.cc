@@ -58,14 +58,15 @@ std::vector<ExtentLabel> labels_of(const TraceModel& model) {
 }  // namespace
 
 Result<std::unique_ptr<Simulator>> Simulator::make(const Workload& workload, const ReplayTiers& tiers,
-                                               std::unique_ptr<Policy> policy,
-                                               std::shared_ptr<BpfTables> tables, bool ideal) {
-    bool fits = std::ranges::any_of(tiers.tiers,
-                                    [&](auto& tier) { return tier.capacity_bytes >= longest_bytes(workload); });
+                                                   std::unique_ptr<Policy> policy,
+                                                   std::shared_ptr<BpfTables> tables, bool ideal) {
+    bool fits = std::ranges::any_of(
+        tiers.tiers, [&](auto& tier) { return tier.capacity_bytes >= longest_bytes(workload); });
     if (!fits) return fail(Code::bad_input, "replay the trace: an extent is larger than every tier");
     auto table = ExtentTable::make();
     if (!table) return std::unexpected(table.error());
-    std::unique_ptr<Simulator> simulator(new Simulator(workload, tiers, std::move(*table), std::move(policy), ideal));
+    std::unique_ptr<Simulator> simulator(
+        new Simulator(workload, tiers, std::move(*table), std::move(policy), ideal));
     if (tables == nullptr) return simulator;
     auto shared = simulator->placement_.policy().share(std::move(tables));
     if (!shared) return std::unexpected(shared.error());
@@ -73,7 +74,7 @@ Result<std::unique_ptr<Simulator>> Simulator::make(const Workload& workload, con
 }
 
 Simulator::Simulator(const Workload& workload, const ReplayTiers& tiers, ExtentTable table,
-                 std::unique_ptr<Policy> policy, bool ideal)
+                     std::unique_ptr<Policy> policy, bool ideal)
     : script_(workload),
       setting_(tiers),
       ideal_(ideal),

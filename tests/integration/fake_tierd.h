@@ -72,7 +72,8 @@ class FakeTierd {
     const FakePlan plan_;
     uint64_t file_bytes_ = 0;
     uint64_t arena_bytes_ = 0;
-    Fd listener_, request_, command_channel_, userfaultfd_, weights_, arena_, arena_readonly_, heartbeat_, stop_event_;
+    Fd listener_, request_, command_channel_, userfaultfd_, weights_, arena_, arena_readonly_, heartbeat_,
+        stop_event_;
     Mapping arena_map_, heartbeat_map_;
     std::set<uint64_t> filled_;
     std::atomic<bool> stop_{false}, hung_{false};

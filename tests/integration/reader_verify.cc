@@ -201,7 +201,8 @@ struct Shares {
     uint64_t steps;  // of each thread
 };
 
-Tally write_private_pages(Reader& reader, MappedFile& map, const Judge& judge, unsigned thread, Shares shares) {
+Tally write_private_pages(Reader& reader, MappedFile& map, const Judge& judge, unsigned thread,
+                          Shares shares) {
     std::mt19937_64 dice(thread);
     const uint64_t own = map.generations.size() / shares.stride;
     Tally tally;
@@ -267,8 +268,9 @@ Json write_pages(Reader& reader, const Command& command) {
     const Shares shares{threads, command.number("stride", threads),
                         until_stop ? UINT64_MAX : command.number("steps")};
     if (shares.stride < threads) throw std::runtime_error("stride= is less than threads=");
-    const Tally sum = in_threads(reader, threads, until_stop,
-                                 [&](unsigned t) { return write_private_pages(reader, map, judge, t, shares); });
+    const Tally sum = in_threads(reader, threads, until_stop, [&](unsigned t) {
+        return write_private_pages(reader, map, judge, t, shares);
+    });
     return sum.json();
 }
 

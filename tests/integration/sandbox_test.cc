@@ -110,7 +110,8 @@ BOOST_FIXTURE_TEST_CASE(it_gives_the_control_socket_to_its_group, Scene) {
 
 BOOST_FIXTURE_TEST_CASE(it_may_ask_for_the_processors_samples, Scene) {
     for (const Json& source : daemon.get("/v1/sources")["sources"])
-        BOOST_TEST(source["unavailable_reason"].get<std::string>().find("Operation not permitted") == std::string::npos,
+        BOOST_TEST(source["unavailable_reason"].get<std::string>().find("Operation not permitted") ==
+                       std::string::npos,
                    source.dump());
 }
 

@@ -292,11 +292,11 @@ bool World::idle() const {
     bool busy = !requests.empty() || !completions.empty() || !moves.empty() || !watch_events.empty();
     for (auto& [worker, queue] : jobs) busy = busy || !queue.empty();
     for (auto& process : processes)
-        busy =
-            busy ||
-            (process->alive && (!process->unread.empty() || !process->commands.empty() || process->hung_up)) ||
-            std::ranges::any_of(process->ranges,
-                                [](const Range& r) { return r.over == Range::Over::leaving; });
+        busy = busy ||
+               (process->alive &&
+                (!process->unread.empty() || !process->commands.empty() || process->hung_up)) ||
+               std::ranges::any_of(process->ranges,
+                                   [](const Range& r) { return r.over == Range::Over::leaving; });
     return !busy;
 }
 

@@ -29,7 +29,7 @@ BOOST_AUTO_TEST_CASE(a_waiting_time_tells_the_rate_and_the_heat_that_a_counter_w
         now += kNsPerSecond / 4;
         BOOST_TEST(estimator.touched(3, now));
         BOOST_TEST(!estimator.touched(3, now));  // seen once only
-        now += kNsPerSecond;                  // not looked at in between
+        now += kNsPerSecond;                     // not looked at in between
     }
     BOOST_TEST(heat(estimator, 3, now) == 4 * kSpanS, boost::test_tools::tolerance(0.02));
     BOOST_TEST(estimator.estimate(3, now).samples >= 15);
@@ -53,7 +53,8 @@ BOOST_AUTO_TEST_CASE(counts_decay_by_half_in_their_half_life_and_confidence_with
     for (int i = 0; i < 64; i++) estimator.count(1, 0.5, kNsPerSecond);
     BOOST_TEST(heat(estimator, 1, kNsPerSecond) == 32.0, boost::test_tools::tolerance(0.01));
     BOOST_TEST(estimator.estimate(1, kNsPerSecond).samples == 64);
-    BOOST_TEST(heat(estimator, 1, kNsPerSecond + kHeatHalfLifeNs) == 16.0, boost::test_tools::tolerance(0.01));
+    BOOST_TEST(heat(estimator, 1, kNsPerSecond + kHeatHalfLifeNs) == 16.0,
+               boost::test_tools::tolerance(0.01));
     BOOST_TEST(estimator.estimate(1, kNsPerSecond + kHeatHalfLifeNs).samples == 32);
     BOOST_TEST(estimator.estimate(1, kNsPerSecond + 10 * kHeatHalfLifeNs).samples == 0);
 }

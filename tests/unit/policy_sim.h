@@ -34,7 +34,7 @@ struct Counters {
     uint64_t bad_victims = 0;    // named, but pinned or not resident
     uint64_t fresh_victims = 0;  // named, although one of the last two touched
     uint64_t watched = 0;        // asked for
-    uint64_t speculative = 0;        // asked for
+    uint64_t speculative = 0;    // asked for
     uint64_t wasted = 0;         // read ahead and evicted untouched
     uint64_t most_asked = 0;     // the longest list of read-ahead
     uint64_t stuck = 0;          // times that demand had no memory and none was coming

@@ -23,8 +23,8 @@ struct Scene {
     }
     Ids name(uint32_t count, uint64_t below, bool for_demand) {
         Ids out;
-        victims.name({.extents = rows, .now_ns = now_ns}, ctxs,
-                     {uint64_t{count} * kBytes, below, for_demand}, out);
+        victims.name({.extents = rows, .now_ns = now_ns}, ctxs, {uint64_t{count} * kBytes, below, for_demand},
+                     out);
         return out;
     }
     Ids for_demand(uint32_t count) { return name(count, 0, true); }
