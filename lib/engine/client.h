@@ -27,6 +27,8 @@ struct Region {
     std::shared_ptr<WeightFile> file;
 
     uint64_t end() const { return address + length_bytes; }
+    // The extent at an address inside the region.
+    ExtentId extent_at(uint64_t at) const { return file->extent_at(offset_bytes + (at - address)); }
 };
 
 // A piece of a region that one extent covers.

@@ -53,7 +53,7 @@ void FaultServer::handle(Client& client, const Fault& fault) {
         return;
     }
     WeightFile& file = *region->file;
-    ExtentId id = file.extent_at(region->offset_bytes + (fault.address - region->address));
+    ExtentId id = region->extent_at(fault.address);
     if (file.changed)
         return sessions_.command_fall_back(client, {file.number, 0, file.arena.length_bytes(), {}},
                                            FallBackReason::changed);
@@ -215,8 +215,7 @@ bool FaultServer::answer(const Waiter& waiter, const PlacementEvent& event) {
     if (client == nullptr || client->leaving(waiter.address)) return true;
     const Region* region = client->find(waiter.address);
     if (!placement_.extents().is(id, TIERD_EXTENT_RESIDENT)) return false;
-    if (region == nullptr ||
-        region->file->extent_at(region->offset_bytes + (waiter.address - region->address)) != id) {
+    if (region == nullptr || region->extent_at(waiter.address) != id) {
         client->userfaultfd->wake(round_down(waiter.address, kSmallPage), kSmallPage);
         return true;
     }

@@ -30,7 +30,7 @@ AddressRange HugeMapper::range_now(const Request& request) {
     const Region* region = client == nullptr || client->no_huge ? nullptr : client->find(request.address);
     if (region == nullptr) return {};
     WeightFile& file = *region->file;
-    ExtentId id = file.extent_at(region->offset_bytes + (request.address - region->address));
+    ExtentId id = region->extent_at(request.address);
     AddressRange range = range_of(*region, id);
     bool same = range.address == request.address && range.length_bytes == kHugePage &&
                 !file.has_small_pages(id) && placement_.extents().is(id, TIERD_EXTENT_RESIDENT);
@@ -102,7 +102,7 @@ void HugeMapper::mark_huge(uint64_t number, AddressRange run) {
          at += kHugePage) {
         const Region* region = client->find(at);
         if (region == nullptr) continue;
-        ExtentId id = region->file->extent_at(region->offset_bytes + (at - region->address));
+        ExtentId id = region->extent_at(at);
         if (extents.heat().hinted(id)) placement_.mapped_ahead(id);
         if (extents.is(id, TIERD_EXTENT_RESIDENT)) extents.set_huge(id, true);
     }

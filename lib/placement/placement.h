@@ -81,7 +81,6 @@ class Placement {
     void epoch();
     // What happened since the last call. Empties the list.
     PlacementEvents take_events() { return std::exchange(events_, {}); }
-    bool has_events() const { return !events_.empty(); }
     // When an epoch is due before its time, since tiers changed; 0: it is not.
     uint64_t take_epoch_due_ns() { return std::exchange(epoch_due_ns_, 0); }
 
